@@ -1,0 +1,162 @@
+"""Run one kernel over many tasks: here, on local Dask workers, or on a Dask scheduler.
+
+The kernel and the tasks are the same everywhere, so that a test can run them serially and a
+night on a cluster, with equal results.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.errors import CaseError, ExecutionError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Task = TypeVar("Task")
+Row = TypeVar("Row")
+Progress = Callable[[str, int, int, str], None]
+"""Called as ``progress(stage, done, total, note)``; total 0: unknown."""
+
+
+def silent(stage: str, done: int, total: int, note: str) -> None:
+    """A Progress that says nothing."""
+
+
+class ExecuteSettings(BaseModel):
+    """Where tasks run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    on: str = "local"
+    """``serial`` (this process), ``local`` (Dask workers on this machine), or the address of a
+    Dask scheduler, ``tcp://host:port``."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Local Dask workers; null: one per core."""
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory limit of each local worker; null: the machine's memory, divided."""
+
+
+@dataclass(frozen=True)
+class Done(Generic[Task, Row]):
+    """A task's end: a row, or what went wrong."""
+
+    task: Task
+    """The task."""
+    row: Row | None
+    """What the kernel returned; None where it raised."""
+    error: CaseError | None = None
+    """Why the case is refused; the other tasks go on."""
+    trace: str = ""
+    """The traceback behind the error, for ``--debug``."""
+
+
+def run_tasks(
+    kernel: Callable[[Task], Row],
+    tasks: Sequence[Task],
+    settings: ExecuteSettings,
+) -> Iterator[Done[Task, Row]]:
+    """Run a kernel over tasks and yield each as it ends, in any order.
+
+    A task that raises does not stop the others. A CaseError is the input's fault and is never
+    retried; any other exception becomes a CaseError that names it, so that one bad case cannot
+    stop a night.
+
+    Args:
+        kernel: A function importable on the workers; idempotent, since a worker may die after
+            finishing a task and before saying so.
+        tasks: Frozen, picklable values.
+        settings: Where to run.
+
+    Raises:
+        ExecutionError: The Dask scheduler cannot be reached.
+    """
+    if settings.on == "serial" or len(tasks) <= 1:
+        for task in tasks:
+            yield _attempt(kernel, task)
+        return
+    yield from _run_on_dask(kernel, tasks, settings)
+
+
+def _attempt(kernel: Callable[[Task], Row], task: Task) -> Done[Task, Row]:
+    try:
+        return Done(task, kernel(task))
+    except CaseError as error:
+        return Done(task, None, error, traceback.format_exc())
+    except Exception as error:  # one bad case never stops the night
+        return Done(task, None, unexpected(error), traceback.format_exc())
+
+
+def unexpected(error: BaseException) -> CaseError:
+    """An error nobody foresaw, as the refusal of the case it struck."""
+    said = " ".join(str(error).split())[:300]
+    return CaseError(
+        f"an unexpected error struck: {type(error).__name__}: {said}.",
+        "Run the stage again with --debug and report what it prints.",
+    )
+
+
+def _run_on_dask(
+    kernel: Callable[[Task], Row], tasks: Sequence[Task], settings: ExecuteSettings
+) -> Iterator[Done[Task, Row]]:
+    from distributed import as_completed
+
+    client = _client(settings.on, settings.workers or os.cpu_count() or 1, settings.memory_gb)
+    futures = {
+        # pure=False: two equal tasks are two tasks. Dask tries a task again when its worker dies
+        # (distributed.scheduler.allowed-failures); what the kernel raises, _attempt returns, so
+        # bad input is never tried again.
+        client.submit(_attempt, kernel, task, pure=False): task
+        for task in tasks
+    }
+    try:
+        for future in as_completed(futures):
+            error = future.exception()
+            task = futures[future]
+            yield future.result() if error is None else Done(task, None, unexpected(error))
+    finally:
+        client.cancel(list(futures))
+
+
+@cache
+def _client(on: str, workers: int, memory_gb: float | None) -> Client:
+    """One client per process and place, kept for all stages and closed at exit."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    if on != "local":
+        try:
+            client = Client(on, timeout="30s")
+            client.wait_for_workers(1, timeout=120)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ExecutionError(
+                f"no Dask scheduler with workers answers at {on}: start one, or set execute.on "
+                "to local"
+            ) from error
+        return client
+    threads = os.environ.get("OMP_NUM_THREADS")
+    with dask.config.set({"logging.distributed": "error"}):
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit="auto" if memory_gb is None else int(memory_gb * 2**30),
+            host="127.0.0.1",
+            # Dask's page would otherwise listen on every interface of the machine.
+            dashboard_address="127.0.0.1:0",
+        )
+    # LocalCluster leaves OMP_NUM_THREADS=1 behind in our own environment.
+    if threads is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    client = Client(cluster)
+    atexit.register(cluster.close, timeout=10)
+    atexit.register(client.close, timeout=10)
+    return client

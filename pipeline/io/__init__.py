@@ -1,0 +1,1 @@
+"""What is stored: one reader per format, the Zarr store, the manifest, the ledger."""

@@ -1,0 +1,123 @@
+"""The manifest: one row per case; and the quarantine: one row per refused case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import NothingUsableError
+from pipeline.io.files import read_jsonl, write_jsonl
+
+Split = Literal["train", "val", "test", "unlabelled"]
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file a case was made from."""
+
+    path: str
+    """Relative to the dataset's root, where it lies inside it."""
+    role: Literal["image", "mask"]
+    """What the file holds."""
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Time of last change, nanoseconds; with the size the quick test for a change."""
+    sha256: str
+    """Of the file's bytes."""
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """A case."""
+
+    id: str
+    """Case id: its image's file name without the format's suffix."""
+    group: str
+    """Cases of one group (a patient, a scene) never part over splits."""
+    split: Split
+    """Fixed when the case is first seen."""
+    fold: int | None
+    """Cross-validation fold of a training case; None for held-out ones."""
+    status: Literal["complete", "quarantined"]
+    """Whether the volume store can be used."""
+    key: str = ""
+    """Of content, settings and code that made the store; other keys derive from it."""
+    store: str = ""
+    """Folder name of the volume store in the volumes folder."""
+    sources: tuple[SourceFile, ...] = ()
+    """Files the case was made from."""
+    grid: dict[str, Any] = field(default_factory=dict)
+    """Shape, affine, unit and CRS, as Grid.to_json gives."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the case has a truth mask."""
+        return self.split != "unlabelled"
+
+
+@dataclass(frozen=True)
+class QuarantineRow:
+    """A refused case."""
+
+    case: str
+    """Case id."""
+    stage: str
+    """The stage that refused it."""
+    reason: str
+    """What was met and what was expected."""
+    remedy: str
+    """What to do."""
+
+
+def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
+    """Write the manifest, ordered by case id."""
+    write_jsonl(path, (asdict(row) for row in sorted(rows, key=lambda row: row.id)))
+
+
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """Rows of the manifest, ordered by case id; empty before the first ingest."""
+    return [_row(value) for value in read_jsonl(path)]
+
+
+def usable_cases(path: Path, splits: Iterable[str] | None = None) -> list[ManifestRow]:
+    """Rows whose volume store is complete.
+
+    Args:
+        path: The manifest.
+        splits: Keep cases of these splits only; None keeps all.
+
+    Raises:
+        NothingUsableError: No case is left.
+    """
+    wanted = None if splits is None else set(splits)
+    rows = [
+        row
+        for row in read_manifest(path)
+        if row.status == "complete" and (wanted is None or row.split in wanted)
+    ]
+    if not rows:
+        kind = "" if wanted is None else f" of split {' or '.join(sorted(wanted))}"
+        raise NothingUsableError(
+            f"{path} lists no usable case{kind}: run `segflow ingest` and see quarantine.jsonl"
+        )
+    return rows
+
+
+def replace_quarantine(path: Path, stage: str, rows: Iterable[QuarantineRow]) -> None:
+    """Set the refused cases of one stage; those of other stages stay."""
+    kept = [row for row in read_quarantine(path) if row.stage != stage]
+    ordered = sorted([*kept, *rows], key=lambda row: (row.case, row.stage))
+    write_jsonl(path, (asdict(row) for row in ordered))
+
+
+def read_quarantine(path: Path) -> list[QuarantineRow]:
+    """Refused cases, ordered by case id."""
+    return [QuarantineRow(**value) for value in read_jsonl(path)]
+
+
+def _row(value: dict[str, Any]) -> ManifestRow:
+    sources = tuple(SourceFile(**source) for source in value.pop("sources"))
+    return ManifestRow(**value, sources=sources)

@@ -1,0 +1,136 @@
+"""The patch store: training patches, many per shard.
+
+    patches.zarr/
+      image   (N, C, *P) float16, normalised
+      label   (N, *P)    class numbers, 255 (65535) where the loss must not look
+
+A chunk is one patch, so that training reads patches one by one in any order; a shard holds as
+many as keep it below about 32 MiB, and is written by one task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipeline.errors import StoreError
+from pipeline.io import store
+from pipeline.io.layout import SHARD_BYTES
+from pipeline.io.volume_store import label_dtype, no_label
+from pipeline.space import Shape
+
+KIND = "patches"
+
+
+@dataclass(frozen=True)
+class PatchSpec:
+    """What a patch store will hold."""
+
+    count: int
+    """Patches, N."""
+    channels: int
+    """Channels, C."""
+    shape: Shape
+    """Voxels of a patch, P."""
+    classes: int
+    """Classes, K."""
+    key: str
+    """Of cases, plan, settings and code."""
+
+    @property
+    def per_shard(self) -> int:
+        """Patches in a shard."""
+        return min(self.count, max(1, SHARD_BYTES // (2 * self.channels * int(np.prod(self.shape)))))
+
+    @property
+    def shards(self) -> list[range]:
+        """Patch numbers of each shard."""
+        step = self.per_shard
+        return [range(a, min(a + step, self.count)) for a in range(0, self.count, step)]
+
+
+def create_patches(final: Path, spec: PatchSpec) -> None:
+    """Write the metadata of a new patch store, replacing an earlier attempt."""
+    root = store.create_root(final, spec.key)
+    dtype = label_dtype(spec.classes)
+    lead, axes = (spec.per_shard,), ("z", "y", "x")[-len(spec.shape) :]
+    root.create_array(
+        "image",
+        shape=(spec.count, spec.channels, *spec.shape),
+        dtype="float16",
+        chunks=(1, spec.channels, *spec.shape),
+        shards=(*lead, spec.channels, *spec.shape),
+        compressors=store.CODEC,
+        fill_value=0,
+        dimension_names=("n", "c", *axes),
+    )
+    root.create_array(
+        "label",
+        shape=(spec.count, *spec.shape),
+        dtype=dtype,
+        chunks=(1, *spec.shape),
+        shards=(*lead, *spec.shape),
+        compressors=store.CODEC,
+        fill_value=no_label(dtype),
+        dimension_names=("n", *axes),
+    )
+
+
+def write_patches(final: Path, numbers: range, image: NDArray[Any], label: NDArray[Any]) -> None:
+    """Write one shard of patches.
+
+    Args:
+        final: Where the store will stand.
+        numbers: The shard's patch numbers, one of ``PatchSpec.shards``.
+        image: (n, C, *P), normalised.
+        label: (n, *P), class numbers.
+
+    Raises:
+        StoreError: The numbers are not one whole shard.
+    """
+    root = zarr.open_group(store.partial_path(final), mode="r+")
+    images, labels = store.array_at(root, "image"), store.array_at(root, "label")
+    step = store.write_shape(images)[0]
+    if numbers.start % step or (numbers.stop % step and numbers.stop != images.shape[0]):
+        raise StoreError(
+            f"patches {numbers.start}..{numbers.stop} are not whole shards of {step}: "
+            "plan them with PatchSpec.shards"
+        )
+    images[numbers.start : numbers.stop] = image
+    labels[numbers.start : numbers.stop] = label
+
+
+def publish_patches(final: Path, attributes: dict[str, Any]) -> None:
+    """Give a finished patch store its final name."""
+    store.publish(final, lambda known: {**known, "kind": KIND, **attributes})
+
+
+class PatchStore:
+    """A published patch store.
+
+    Args:
+        path: The store.
+
+    Raises:
+        StoreError: It is absent or not complete.
+    """
+
+    def __init__(self, path: Path) -> None:
+        root = store.open_complete(path, KIND)
+        attributes: Any = root.attrs["segflow"]
+        self.attributes: dict[str, Any] = attributes
+        self.key: str = attributes["key"]
+        self._image = store.array_at(root, "image")
+        self._label = store.array_at(root, "label")
+
+    def __len__(self) -> int:
+        return int(self._image.shape[0])
+
+    def read(self, number: int) -> tuple[NDArray[np.float16], NDArray[Any]]:
+        """A patch: image (C, *P) and label (*P)."""
+        return np.asarray(self._image[number]), np.asarray(self._label[number])

@@ -1,0 +1,131 @@
+"""A trained model as it is stored: weights, and a JSON sidecar with all else.
+
+Weights are a plain state dict that loads with ``weights_only=True``: nothing in it can run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+import pipeline
+from models import build_model
+from pipeline.errors import ModelError, StoreError
+from pipeline.io.files import read_json, write_atomic, write_json
+from pipeline.plan_file import Plan
+
+
+class ModelCard(BaseModel):
+    """All that is known of a model besides its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    model_id: str
+    """Name of the network and the start of the weights' digest: the folder of its predictions."""
+    weights_sha256: str
+    """Digest of names, types, shapes and bytes of all tensors."""
+    plan: Plan
+    """The plan the model was trained by."""
+    plan_key: str
+    """The plan's content key."""
+    training: dict[str, Any]
+    """Position, steps, validation Dice: JSON values, nothing that varies between equal runs."""
+    versions: dict[str, str]
+    """Software that trained the model."""
+
+
+def weights_sha256(state: Mapping[str, Tensor]) -> str:
+    """Digest of a state dict that depends on nothing but its tensors."""
+    total = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def save_tensors(path: Path, value: Any) -> None:
+    """Write tensors and plain values with torch, atomically."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def save_model(path: Path, state: Mapping[str, Tensor], plan: Plan, training: dict[str, Any]) -> None:
+    """Write weights and sidecar.
+
+    Args:
+        path: The weights' file, ``*.pt``; the sidecar stands beside it as ``*.json``.
+        state: The network's state dict.
+        plan: The plan it was trained by.
+        training: Position, steps, validation Dice.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    sha = weights_sha256(contiguous)
+    card = ModelCard(
+        model_id=f"{plan.network.kind}-{sha[:10]}",
+        weights_sha256=sha,
+        plan=plan,
+        plan_key=plan.content_key,
+        training=training,
+        versions=versions(),
+    )
+    save_tensors(path, contiguous)
+    write_json(path.with_suffix(".json"), card.model_dump(mode="json"))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that decides what a model or a mask is."""
+    return {
+        "segflow": pipeline.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a model's sidecar.
+
+    Args:
+        path: The weights' file.
+
+    Raises:
+        ModelError: The sidecar is absent or damaged.
+    """
+    try:
+        return ModelCard.model_validate(read_json(path.with_suffix(".json")))
+    except (StoreError, ValidationError) as error:
+        raise ModelError(
+            f"there is no usable model at {path} ({os.path.basename(path)} and its .json): "
+            "run `segflow train` first"
+        ) from error
+
+
+def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
+    """Build a network and give it its trained weights.
+
+    Raises:
+        ModelError: The model is absent, damaged, or of another network.
+    """
+    card = read_card(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = weights_sha256(state)
+        network = build_model(card.plan.network)
+        network.load_state_dict(state)
+    except (OSError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        raise ModelError(f"the weights {path} are damaged or of another network: {error}") from error
+    if found != card.weights_sha256:
+        raise ModelError(
+            f"the weights {path} are not those its sidecar describes: run `segflow train` again"
+        )
+    return network, card

@@ -1,0 +1,237 @@
+"""Volume stores → patch store, Dask-parallel, one task per shard of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.errors import ExecutionError, NothingUsableError
+from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
+from pipeline.io.files import digest
+from pipeline.io.ledger import Ledger
+from pipeline.io.manifest import ManifestRow, usable_cases
+from pipeline.io.patch_store import PatchSpec, create_patches, publish_patches, write_patches
+from pipeline.io.store import partial_key, published_key
+from pipeline.io.volume_store import VolumeStore, label_dtype, no_label
+from pipeline.normalise import Scaling, normalise
+from pipeline.plan_file import Plan
+from pipeline.space import Shape, Window
+
+STAGE = "patch"
+VERSION = 1
+"""Raised when the same volumes would give other patches."""
+FLOAT16_MAX = 65504.0
+
+
+class PatchSettings(BaseModel):
+    """How training patches are cut."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    per_case: Annotated[int, Field(ge=1)] | None = None
+    """Patches of each case; null: as many as see each voxel about four times, 4 to 64."""
+    foreground: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of patches placed on a voxel of a class, classes in turn; the rest lie anywhere."""
+    margin: Annotated[float, Field(ge=1, le=2)] = 1.25
+    """Patches are cut larger than the network's by this factor, so that rotating and scaling
+    them brings in real neighbours."""
+    seed: int = 0
+    """Places the patches."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one patch is cut."""
+
+    case: str
+    """Case id."""
+    store: Path
+    """Its volume store."""
+    window: Window
+    """The box, which may reach past the volume."""
+    scalings: tuple[Scaling, ...]
+    """How its intensities are normalised."""
+
+
+@dataclass(frozen=True)
+class PatchTask:
+    """One shard of patches to cut."""
+
+    final: Path
+    """The patch store."""
+    numbers: range
+    """Patch numbers of the shard."""
+    placements: tuple[Placement, ...]
+    """Where each is cut."""
+    classes: int
+    """Number of classes, K."""
+
+
+def patch_shape_cut(plan: Plan, settings: PatchSettings) -> Shape:
+    """Voxels of a stored patch: the network's, with the margin around it."""
+    return tuple(int(np.ceil(n * settings.margin / 2)) * 2 for n in plan.patch_shape)
+
+
+def plan_patches(
+    rows: Sequence[ManifestRow], volumes: Path, plan: Plan, settings: PatchSettings, final: Path
+) -> tuple[PatchSpec, list[PatchTask]]:
+    """Place every patch; reads the stores' attributes, no voxel.
+
+    Returns:
+        What the patch store will hold, and a task for each of its shards.
+    """
+    shape = patch_shape_cut(plan, settings)
+    placements = [p for row in rows for p in _place(row, volumes, plan, settings, shape)]
+    if not placements:
+        raise NothingUsableError("no training case has a labelled voxel: there is nothing to learn")
+    key = digest(
+        VERSION,
+        plan.content_key,
+        settings.model_dump(mode="json"),
+        [(row.id, row.key) for row in rows],
+    )
+    spec = PatchSpec(len(placements), len(plan.channels), shape, len(plan.classes), key)
+    tasks = [
+        PatchTask(final, numbers, tuple(placements[numbers.start : numbers.stop]), spec.classes)
+        for numbers in spec.shards
+    ]
+    return spec, tasks
+
+
+def _place(
+    row: ManifestRow, volumes: Path, plan: Plan, settings: PatchSettings, shape: Shape
+) -> list[Placement]:
+    store = VolumeStore(volumes / row.store)
+    counts = np.array(store.statistics["class_voxels"], dtype=np.float64)
+    if counts.sum() == 0:
+        return []
+    positions = store.statistics["positions"]
+    random = np.random.default_rng([settings.seed, *_seed(row.id)])
+    present = [k for k in np.flatnonzero(counts) if k != plan.background] or [int(counts.argmax())]
+    scalings = plan.normalisation.scalings(store.statistics)
+    placements = []
+    number = settings.per_case or _cover(store.grid.shape, plan.patch_shape)
+    for i in range(number):
+        if (i + 0.5) / number < settings.foreground:
+            label = present[i % len(present)]
+        else:
+            label = random.choice(len(counts), p=counts / counts.sum())
+        voxel = positions[label][random.integers(len(positions[label]))]
+        window = _window_around(voxel, shape, plan.patch_shape, store.grid.shape, random)
+        placements.append(Placement(row.id, store.path, window, scalings))
+    return placements
+
+
+def _cover(shape: Shape, patch: Shape) -> int:
+    return int(min(64, max(4, np.ceil(4 * prod(shape) / prod(patch)))))
+
+
+def _seed(case: str) -> list[int]:
+    return list(sha256(case.encode()).digest()[:8])
+
+
+def _window_around(
+    voxel: Sequence[int], shape: Shape, inner: Shape, volume: Shape, random: np.random.Generator
+) -> Window:
+    """A window whose middle part, the network's patch, holds the voxel somewhere.
+
+    It stays inside the volume where the volume is large enough, and is centred on it where not.
+    """
+    start = []
+    for v, n, p, size in zip(voxel, shape, inner, volume, strict=True):
+        margin = (n - p) // 2
+        a = v - margin - int(random.integers(p))
+        start.append(min(max(a, 0), size - n) if size >= n else -((n - size) // 2))
+    return Window(tuple(start), shape)
+
+
+def cut_patches(task: PatchTask) -> dict[str, Any]:
+    """Cut and write one shard of patches."""
+    dtype = label_dtype(task.classes)
+    images, labels = [], []
+    stores: dict[Path, VolumeStore] = {}
+    for placement in task.placements:
+        store = stores.setdefault(placement.store, VolumeStore(placement.store))
+        image, label = _cut(store, placement, dtype)
+        images.append(image)
+        labels.append(label)
+    write_patches(task.final, task.numbers, np.stack(images), np.stack(labels))
+    return {"patches": len(task.numbers)}
+
+
+def _cut(
+    store: VolumeStore, placement: Placement, dtype: np.dtype[Any]
+) -> tuple[NDArray[np.float16], NDArray[Any]]:
+    """One patch: normalised voxels, and labels; 0 and no-label outside the volume."""
+    window = placement.window
+    inside = window.clipped(store.grid.shape)
+    place = inside.relative_to(window).slices
+    values = normalise(store.read(inside), placement.scalings)
+    image = np.zeros((len(values), *window.shape), np.float16)
+    image[(slice(None), *place)] = np.clip(values, -FLOAT16_MAX, FLOAT16_MAX)
+    label = np.full(window.shape, no_label(dtype), dtype)
+    label[place] = store.read_truth(inside)
+    return image, label
+
+
+def patch(
+    plan: Plan,
+    settings: PatchSettings,
+    execute: ExecuteSettings,
+    *,
+    manifest: Path,
+    volumes: Path,
+    final: Path,
+    ledger: Path,
+    progress: Progress = silent,
+) -> str:
+    """Make the patch store, or go on where an earlier try ended.
+
+    Args:
+        plan: Patch shape and normalisation.
+        settings: How patches are placed.
+        execute: Where tasks run.
+        manifest: The cases.
+        volumes: Folder of their stores.
+        final: The patch store.
+        ledger: Record of finished shards.
+        progress: Told of every shard.
+
+    Returns:
+        The store's key.
+
+    Raises:
+        NothingUsableError: There is no training case, or none with a label.
+        ExecutionError: Shards could not be cut; the finished ones are kept.
+    """
+    rows = usable_cases(manifest, ["train"])
+    spec, tasks = plan_patches(rows, volumes, plan, settings, final)
+    if published_key(final) == spec.key:
+        progress(STAGE, len(tasks), len(tasks), "up to date")
+        return spec.key
+    record = Ledger(ledger)
+    if partial_key(final) != spec.key:
+        record.forget()
+        create_patches(final, spec)
+    todo = [t for t in tasks if record.done(str(t.numbers.start), spec.key) is None]
+    failed = []
+    for number, done in enumerate(run_tasks(cut_patches, todo, execute), start=1):
+        if done.row is None:
+            failed.append(str(done.error))
+            continue
+        record.record(str(done.task.numbers.start), spec.key, done.row)
+        ready = len(tasks) - len(todo) + number
+        progress(STAGE, ready, len(tasks), f"{spec.count} patches of {spec.shape}")
+    if failed:
+        raise ExecutionError(f"{len(failed)} of {len(tasks)} patch shards failed: {failed[0]}")
+    cases = [p.case for t in tasks for p in t.placements]
+    publish_patches(final, {"cases": cases, "shape": list(spec.shape), "classes": spec.classes})
+    return spec.key

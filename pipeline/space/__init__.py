@@ -1,0 +1,21 @@
+"""Where voxels are: windows, grids, tilings and blending weights."""
+
+from pipeline.space.blending import gaussian_weights
+from pipeline.space.grid import Grid, voxel_grid
+from pipeline.space.tiling import HaloTile, aligned_windows, halo_tiles, tile_windows
+from pipeline.space.volume import Volume, crop
+from pipeline.space.window import Shape, Window
+
+__all__ = [
+    "Grid",
+    "HaloTile",
+    "Shape",
+    "Volume",
+    "Window",
+    "aligned_windows",
+    "crop",
+    "gaussian_weights",
+    "halo_tiles",
+    "tile_windows",
+    "voxel_grid",
+]
