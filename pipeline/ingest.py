@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import CaseError, NothingUsableError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
-from pipeline.io.cases import CaseFiles, DataSettings, OpenCase, discover, open_case
+from pipeline.io.cases import (
+    CaseFiles,
+    DataSettings,
+    OpenCase,
+    discover,
+    open_case,
+    refuse_twins,
+)
 from pipeline.io.files import digest, remove_tree, sha256_file
 from pipeline.io.layout import choose_layout
 from pipeline.io.manifest import (
@@ -25,8 +32,9 @@ from pipeline.io.manifest import (
     replace_quarantine,
     write_manifest,
 )
+from pipeline.io.readers import case_id
 from pipeline.io.store import partial_path, published_key
-from pipeline.io.volume_store import VolumeSpec, VolumeWriter
+from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter
 from pipeline.space import Volume, Window, aligned_windows
 from pipeline.statistics import CaseStatistics
 
@@ -102,8 +110,8 @@ def ingest_case(task: IngestTask) -> IngestedCase:
     sources = _sources(task)
     meaning = task.data.model_dump(include={"classes", "ignore_values", "nodata"}, mode="json")
     key = digest(VERSION, [(s.role, s.sha256) for s in sources], str(meaning))
-    if task.known is not None and published_key(task.store) == key == task.known.key:
-        return IngestedCase(key, sources, task.known.grid, fresh=False)
+    if published_key(task.store) == key:
+        return IngestedCase(key, sources, VolumeStore(task.store).grid.to_json(), fresh=False)
     try:
         grid = _write_store(task, sources, key)
     except BaseException:
@@ -223,6 +231,45 @@ def ingest(
     return read_manifest(manifest)
 
 
+def ingest_images(
+    paths: Sequence[Path],
+    data: DataSettings,
+    execute: ExecuteSettings,
+    *,
+    volumes: Path,
+    progress: Progress = silent,
+) -> tuple[dict[str, Path], list[QuarantineRow]]:
+    """Take in images that belong to no dataset, to predict them.
+
+    Args:
+        paths: Image files.
+        data: How images are read; its masks and splits do not matter.
+        execute: Where tasks run.
+        volumes: Folder of the stores to make.
+        progress: Told of every image.
+
+    Returns:
+        Volume stores by case id, and the refused images.
+    """
+    files = refuse_twins(CaseFiles(case_id(path), path, None) for path in paths)
+    tasks = [
+        IngestTask(f, data.model_copy(update={"root": str(f.image.parent)}), store, None)
+        for f in files
+        for store in [volumes / f"{f.case}.zarr"]
+    ]
+    stores: dict[str, Path] = {}
+    refused = []
+    for number, done in enumerate(run_tasks(ingest_case, tasks, execute), start=1):
+        case = done.task.files.case
+        if done.error is None:
+            stores[case] = done.task.store
+        else:
+            refused.append(QuarantineRow(case, STAGE, done.error.reason, done.error.remedy))
+        note = case if done.error is None else f"{case}: quarantined, {done.error.reason}"
+        progress(STAGE, number, len(tasks), note)
+    return dict(sorted(stores.items())), refused
+
+
 def _nothing_usable(refused: Sequence[QuarantineRow], root: str) -> str:
     if not refused:
         return f"{root} holds no case: check data.layout, data.images and data.masks"
@@ -243,15 +290,15 @@ def deal(
     """
     kept = {row.id: row for row in known}
     split_of = {row.group: (row.split, row.fold) for row in kept.values() if row.labelled}
-    labelled = [c for c in cases if c.mask is not None or c.problem is not None]
-    groups = {data.group_of(c.case) for c in labelled} | set(split_of)
+    labelled = {c.case for c in cases if c.mask is not None or c.problem is not None}
+    groups = {data.group_of(case) for case in labelled} | set(split_of)
     want = {"test": _share(groups, settings.test_fraction), "val": _share(groups, settings.val_fraction)}
     for group in sorted(groups - set(split_of), key=lambda g: _rank(g, settings.seed)):
         split_of[group] = _next_split(split_of, want, settings.folds)
     rows = []
     for files in cases:
         group = data.group_of(files.case)
-        split, fold = split_of[group] if files in labelled else ("unlabelled", None)
+        split, fold = split_of[group] if files.case in labelled else ("unlabelled", None)
         rows.append(ManifestRow(files.case, group, split, fold, "quarantined"))
     return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
+import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,16 +13,17 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import NothingUsableError, SegflowError, SettingsError
+from pipeline.errors import SegflowError, SettingsError
 from pipeline.execute import ExecuteSettings, Progress, silent
-from pipeline.ingest import IngestSettings, ingest
-from pipeline.io.cases import DataSettings
-from pipeline.io.files import write_atomic
-from pipeline.io.manifest import read_manifest, read_quarantine
+from pipeline.ingest import IngestSettings, ingest, ingest_images
+from pipeline.io.cases import DataSettings, image_files
+from pipeline.io.files import digest, write_atomic
+from pipeline.io.manifest import QuarantineRow, read_manifest, read_quarantine
+from pipeline.model_file import read_card
 from pipeline.patches import PatchSettings, patch
 from pipeline.plan import PlanSettings, plan
 from pipeline.plan_file import read_plan
-from pipeline.predict import PredictSettings, predict
+from pipeline.predict import CaseToPredict, PredictSettings, predict, predict_cases
 from pipeline.report import ReportSettings, report
 from pipeline.score import ScoreSettings, score
 from pipeline.tiled import best_processor
@@ -155,8 +156,6 @@ class RunDir:
         Raises:
             SegflowError: Another process holds it.
         """
-        import fcntl
-
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as file:
             try:
@@ -399,6 +398,73 @@ def _report(settings: RunSettings, run: RunDir, progress: Progress) -> str:
     )
     progress("report", 1, 1, "")
     return str(run.report)
+
+
+@dataclass(frozen=True)
+class InputsOutcome:
+    """What became of images given to ``segflow predict --input``."""
+
+    masks: list[Path]
+    """Mask stores, one per image."""
+    refused: list[QuarantineRow]
+    """Images that got none."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete, 3 complete with refused images, 1 no mask at all."""
+        return 0 if not self.refused else 3 if self.masks else 1
+
+
+def predict_inputs(
+    settings: RunSettings,
+    inputs: Sequence[Path],
+    output: Path | None,
+    progress: Progress = silent,
+) -> InputsOutcome:
+    """Predict images that are not of the run's dataset, with the run's model.
+
+    Args:
+        settings: The run's.
+        inputs: Image files, or folders of them.
+        output: Folder for the masks, ``<output>/<case>.zarr``; None: the run's predictions.
+        progress: Told of every finished task.
+
+    Raises:
+        ModelError: The run has no model yet.
+        SettingsError: An input does not exist.
+    """
+    run = settings.dir
+    card = read_card(run.model)
+    folder = output or run.predictions / card.model_id
+    with run.locked():
+        stores, refused = ingest_images(
+            _files(inputs), settings.data, settings.execute, volumes=run.inputs, progress=progress
+        )
+        cases = [CaseToPredict(c, store, folder / f"{c}.zarr") for c, store in stores.items()]
+        if not cases:
+            return InputsOutcome([], refused)
+        done = predict_cases(
+            cases,
+            settings.predict,
+            settings.execute,
+            run_name=settings.name,
+            model=run.model,
+            # One record per output folder: a piece done there is not done here.
+            ledger=run.ledger / "inputs" / digest(str(folder.resolve())),
+            progress=progress,
+        )
+    return InputsOutcome(list(done.masks), [*refused, *done.refused])
+
+
+def _files(inputs: Sequence[Path]) -> list[Path]:
+    files = []
+    for path in inputs:
+        if not path.exists():
+            raise SettingsError(f"--input {path}: there is no such file or folder")
+        files += image_files(path) if path.is_dir() else [path]
+    if not files:
+        raise SettingsError(f"--input {inputs[0]}: the folder holds no image of a known format")
+    return [path.absolute() for path in files]
 
 
 WORK: dict[Stage, Callable[[RunSettings, RunDir, Progress], str]] = {

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pipeline.errors import CaseError, SettingsError
 from pipeline.io.ngff import LabelClass
-from pipeline.io.readers import Source, case_id, format_suffix, open_source
+from pipeline.io.readers import Source, case_id, difference, format_suffix, open_source
 from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.space import Volume, Window
 
@@ -31,7 +31,7 @@ class ClassSettings(BaseModel):
     values: Annotated[tuple[int, ...], Field(min_length=1)]
     """Values in the mask files; several values may mean one class."""
     background: bool = False
-    """The background is neither sampled for in training nor scored. At most one class."""
+    """The background is neither sampled for in training nor scored. The first class only."""
 
 
 class DataSettings(BaseModel):
@@ -72,8 +72,8 @@ class DataSettings(BaseModel):
                 raise ValueError(f"{kind} {twice[0]!r} stands twice: each belongs to one class")
         if len(classes) < 2:
             raise ValueError("at least two classes are needed, the background included")
-        if sum(c.background for c in classes) > 1:
-            raise ValueError("two classes are marked background: at most one is")
+        if any(c.background for c in classes[1:]):
+            raise ValueError("only the first class may be marked background: it is label 0")
         return classes
 
     @field_validator("group")
@@ -134,7 +134,7 @@ def discover(data: DataSettings) -> list[CaseFiles]:
     if not root.is_dir():
         raise SettingsError(f"data.root: {root} is not a folder: give the dataset's folder")
     found = _msd_cases(root) if data.layout == "msd" else _pair_cases(root, data)
-    return sorted(_refuse_twins(found), key=lambda files: files.case)
+    return sorted(refuse_twins(found), key=lambda files: files.case)
 
 
 def _msd_cases(root: Path) -> list[CaseFiles]:
@@ -168,7 +168,9 @@ def _pair_cases(root: Path, data: DataSettings) -> list[CaseFiles]:
     images = image_files(_subfolder(root, "images", data.images))
     if data.masks is None:
         return [CaseFiles(case_id(path), path, None) for path in images]
-    masks = {case_id(path): path for path in image_files(_subfolder(root, "masks", data.masks))}
+    files = image_files(_subfolder(root, "masks", data.masks))
+    masks = {case_id(path): path for path in files}
+    twins = Counter(case_id(path) for path in files)
     cases = []
     for path in images:
         case = case_id(path)
@@ -178,8 +180,13 @@ def _pair_cases(root: Path, data: DataSettings) -> list[CaseFiles]:
                 f"{path.name} has no mask in {data.masks}/.",
                 "Add the mask, or set data.unlabelled to predict.",
             )
+        elif twins[case] > 1:
+            problem = CaseError(
+                f"{data.masks}/ holds {twins[case]} masks of case {case}.",
+                "Rename or remove all but one of them.",
+            )
         cases.append(CaseFiles(case, path, masks.get(case), problem))
-    known = {files.case for files in cases}
+    known = {case.case for case in cases}
     for case in sorted(masks.keys() - known):
         problem = CaseError(
             f"the mask {masks[case].name} has no image in {data.images}/.",
@@ -207,7 +214,7 @@ def image_files(folder: Path) -> list[Path]:
     )
 
 
-def _refuse_twins(cases: Iterable[CaseFiles]) -> list[CaseFiles]:
+def refuse_twins(cases: Iterable[CaseFiles]) -> list[CaseFiles]:
     """One row per case id; where two images share one, the case is refused."""
     by_id: dict[str, CaseFiles] = {}
     for files in cases:
@@ -276,13 +283,16 @@ class LabelLookup:
         self._labels = np.asarray([i for _, i in pairs], dtype=self.dtype)
 
     def labels(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Class numbers of mask values, same shape.
+        """Class numbers of mask values, same shape; NaN, which is no number, is no label.
 
         Raises:
             CaseError: A value belongs to no class.
         """
         place = np.searchsorted(self._values, values).clip(max=len(self._values) - 1)
         unknown = self._values[place] != values
+        nan = np.isnan(values) if np.issubdtype(values.dtype, np.floating) else None
+        if nan is not None:
+            unknown &= ~nan
         if unknown.any():
             met = ", ".join(f"{v:g}" for v in np.unique(values[unknown])[:5])
             known = ", ".join(str(v) for v in self._values)
@@ -290,7 +300,10 @@ class LabelLookup:
                 f"its mask holds the value {met}, which is of no class (known: {known}).",
                 "Correct the mask, or add the value to data.classes or data.ignore_values.",
             )
-        return self._labels[place]
+        labels = self._labels[place]
+        if nan is not None:
+            labels[nan] = no_label(self.dtype)
+        return labels
 
 
 def open_case(files: CaseFiles, data: DataSettings) -> OpenCase:
@@ -316,7 +329,7 @@ def _refuse_misfit(image: Source, mask: Source) -> None:
             f"its mask has shape {mask.grid.shape}, its image {image.grid.shape}: they must agree.",
             "Draw or export the mask on the image's own grid.",
         )
-    if mask.placed and image.placed and (apart := image.grid.difference(mask.grid)):
+    if mask.placed and image.placed and (apart := difference(image.grid, mask.grid)):
         raise CaseError(
             f"its mask lies elsewhere than its image: {apart}.",
             "Resample the mask to the image's grid, or correct its header.",

@@ -14,7 +14,12 @@ from pipeline.errors import StoreError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, flush it to disk, and rename it into place."""
+    """Write a file under a temporary name, flush it to disk, and rename it into place.
+
+    A file that holds the content already is left alone, its time of change too.
+    """
+    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with temporary.open("wb") as file:
@@ -61,7 +66,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             if number == len(lines):
                 break
-            raise StoreError(f"line {number} of {path} is not JSON: restore it or delete it") from error
+            raise StoreError(
+                f"line {number} of {path} is not JSON: restore it or delete it"
+            ) from error
     return rows
 
 

@@ -7,6 +7,7 @@ the final name meets a whole store, whose attribute ``segflow.status`` says ``co
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import BloscCodec
+from zarr.errors import ZarrUserWarning
 
 from pipeline.errors import StoreError
 from pipeline.io import ngff
@@ -233,7 +235,8 @@ def downsample(values: NDArray[Any], factors: Shape, reduce: Reduce) -> NDArray[
     stack = np.moveaxis(blocks, inner, range(len(inner)))
     stack = stack.reshape(-1, *stack.shape[len(inner) :])  # (block voxels, ..., *S / factors)
     if reduce == "mode":
-        votes = np.stack([(stack == voxel).sum(axis=0) for voxel in stack])
+        # A block has 8 voxels at most: uint8 counts them in an eighth of the default's memory.
+        votes = np.stack([(stack == voxel).sum(axis=0, dtype=np.uint8) for voxel in stack])
         return np.take_along_axis(stack, votes.argmax(axis=0)[None], axis=0)[0]
     if np.issubdtype(values.dtype, np.floating):
         present = np.isfinite(stack)
@@ -258,12 +261,24 @@ def publish(final: Path, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> 
     root = zarr.open_group(path, mode="r+")
     attributes = dict(root.attrs["segflow"])  # type: ignore[arg-type]
     root.attrs["segflow"] = {**finish(attributes), "status": "complete"}
+    _consolidate(root)
     old = final.with_name(f".{final.name}.old")
     remove_tree(old)
     if final.exists():
         os.replace(final, old)
     os.replace(path, final)
     remove_tree(old)
+
+
+def _consolidate(root: zarr.Group) -> None:
+    """Copy all metadata into the root's, where xarray looks first and warns if it finds none.
+
+    Last, because a copy hides what is added after it.
+    """
+    with warnings.catch_warnings():
+        # Zarr says that other implementations may not know the copy: they then read the originals.
+        warnings.filterwarnings("ignore", "Consolidated metadata", ZarrUserWarning)
+        zarr.consolidate_metadata(root.store)
 
 
 def open_complete(path: Path, kind: str) -> zarr.Group:

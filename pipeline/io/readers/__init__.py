@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import CaseError
 from pipeline.io.readers import geotiff, nifti, picture
 from pipeline.io.readers.source import Role, Source
+from pipeline.space import Grid
 
-READERS = {
+READERS: dict[str, Callable[[Path, Role], Source]] = {
     ".nii.gz": nifti.open_source,
     ".nii": nifti.open_source,
     ".tif": geotiff.open_source,
@@ -19,7 +21,7 @@ READERS = {
 }
 """Format suffix → reader. The longest suffix that fits a name wins."""
 
-__all__ = ["READERS", "Role", "Source", "case_id", "format_suffix", "open_source"]
+__all__ = ["READERS", "Role", "Source", "case_id", "difference", "format_suffix", "open_source"]
 
 
 def format_suffix(path: Path) -> str | None:
@@ -62,3 +64,14 @@ def open_source(path: Path, role: Role) -> Source:
     if not path.is_file():
         raise CaseError(f"{path.name} does not exist.", "Restore the file, or remove its case.")
     return READERS[suffix.lower()](path, role)
+
+
+def difference(image: Grid, mask: Grid) -> str | None:
+    """What separates a mask's place from its image's, in words; None where they are the same.
+
+    ``Grid.difference``, and the coordinate reference systems compared by meaning: two programs
+    word the same system differently.
+    """
+    if image.crs and mask.crs and not geotiff.same_crs(image.crs, mask.crs):
+        return "it is in another coordinate reference system"
+    return image.difference(mask)

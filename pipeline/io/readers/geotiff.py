@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterWindow
 
 from pipeline.errors import CaseError
+from pipeline.io.files import write_atomic
 from pipeline.io.readers.source import Role, damage_is_a_case_error
 from pipeline.space import Grid, Volume, Window, voxel_grid
 from pipeline.space.grid import as_affine
 
 DAMAGE = (RasterioError, OSError, ValueError)
 DEGREE, METER = "degree", "meter"
+TILE = 256
+"""Side of a written file's tiles, pixels."""
 
 
 class GeotiffSource:
@@ -68,14 +73,60 @@ def data_mask(array: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | 
     """
     if nodata is None:
         return None
-    if np.isnan(nodata):
-        return ~np.isnan(array).any(axis=0)
-    return ~(array == nodata).all(axis=0)
+    nan = np.isnan(nodata)
+    missing: NDArray[np.bool_] = (
+        np.isnan(array).any(axis=0) if nan else (array == nodata).all(axis=0)
+    )
+    return ~missing
 
 
 def open_source(path: Path, role: Role) -> GeotiffSource:
     """Open a GeoTIFF file."""
     return GeotiffSource(path, role)
+
+
+def same_crs(one: str, other: str) -> bool:
+    """Whether two coordinate reference systems, as WKT, mean the same."""
+    return one == other or bool(CRS.from_wkt(one) == CRS.from_wkt(other))
+
+
+def write_geotiff(path: Path, array: NDArray[Any], grid: Grid, nodata: float | None = None) -> None:
+    """Write a scene as a tiled, compressed GeoTIFF, atomically; the same voxels, the same bytes.
+
+    Args:
+        path: The file.
+        array: (C, Y, X), of a type that GeoTIFF holds.
+        grid: Where it lies; one without a CRS gives a TIFF without a place.
+        nodata: Value that stands for missing, if there is one.
+    """
+    count, height, width = array.shape
+    place = {} if grid.crs is None else {"crs": grid.crs, "transform": _transform(grid)}
+    # GDAL takes a fourth byte band for alpha, and so the near infrared for transparency.
+    rgb = count == 3 and array.dtype == np.uint8
+    colours = {"photometric": "RGB" if rgb else "MINISBLACK", "alpha": "NO"}
+    with warnings.catch_warnings(), MemoryFile() as memory:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with memory.open(
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=count,
+            dtype=array.dtype,
+            nodata=nodata,
+            tiled=True,
+            blockxsize=TILE,
+            blockysize=TILE,
+            compress="deflate",
+            **colours,
+            **place,
+        ) as raster:
+            raster.write(array)
+        write_atomic(path, memory.read())
+
+
+def _transform(grid: Grid) -> Any:
+    (a_y, a_x, a_0), (b_y, b_x, b_0), _ = grid.affine
+    return rasterio.Affine(a_x, a_y, a_0, b_x, b_y, b_0)
 
 
 def _open(path: Path) -> Any:

@@ -6,6 +6,7 @@ The voxels are transposed, and the affine's columns with them: nothing is resamp
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from pipeline.errors import CaseError
+from pipeline.io.files import write_atomic
 from pipeline.io.readers.source import Role, damage_is_a_case_error
 from pipeline.space import Grid, Volume, Window
 from pipeline.space.grid import as_affine
@@ -77,6 +79,30 @@ class NiftiSource:
             array = array[..., None]
         ordered = np.ascontiguousarray(array.transpose(3, 2, 1, 0), dtype=self.dtype)
         return Volume(ordered, self.grid.cropped(window))
+
+
+def write_nifti(path: Path, array: NDArray[Any], grid: Grid) -> None:
+    """Write a volume as NIfTI-1, atomically; the same voxels give the same bytes.
+
+    Args:
+        path: The file, ``.nii`` or ``.nii.gz``.
+        array: (Z, Y, X), or (C, Z, Y, X); booleans are written as uint8.
+        grid: Where it lies; NIfTI keeps its affine in float32.
+    """
+    voxels = array.astype(np.uint8) if array.dtype == np.bool_ else array
+    voxels = np.moveaxis(voxels, 0, -1) if array.ndim == 4 else voxels[..., None]
+    voxels = voxels.transpose(2, 1, 0, 3)  # (Z, Y, X, C) -> (X, Y, Z, C)
+    affine = grid.matrix[:, [2, 1, 0, 3]]
+    image = nib.Nifti1Image(
+        voxels if array.ndim == 4 else voxels[..., 0], affine, dtype=voxels.dtype
+    )
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    content = image.to_bytes()
+    zipped = path.name.lower().endswith(".gz")
+    # A gzip file notes its time of making, unless it is told another.
+    write_atomic(path, gzip.compress(content, 6, mtime=0) if zipped else content)
 
 
 def open_source(path: Path, role: Role) -> NiftiSource:

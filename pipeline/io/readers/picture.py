@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import CaseError
+from pipeline.io.files import write_atomic
 from pipeline.io.readers.source import Role, damage_is_a_case_error
 from pipeline.space import Grid, Volume, Window, crop, voxel_grid
 
@@ -50,9 +52,16 @@ class PictureSource:
             if self.role == "mask":
                 # A palette's indices are the labels; its colours are decoration.
                 return Volume(_single(np.asarray(image), self.path)[None], self.grid)
-            if image.mode == "P":
-                image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-            return _with_alpha(np.asarray(image), self.grid)
+            return _with_alpha(np.asarray(_plain(image)), self.grid)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The picture with its colours spelt out: no palette, no ink."""
+    if image.mode == "P":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "CMYK":  # its fourth channel is black ink, not alpha
+        return image.convert("RGB")
+    return image
 
 
 def _single(pixels: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -81,6 +90,19 @@ def _with_alpha(pixels: NDArray[Any], grid: Grid) -> Volume:
         return Volume(array, grid)
     valid = array[-1] > 0
     return Volume(array[:-1], grid, None if valid.all() else valid)
+
+
+def write_png(path: Path, array: NDArray[Any]) -> None:
+    """Write a picture, atomically; the same pixels give the same bytes.
+
+    Args:
+        path: The file.
+        array: (Y, X) uint8 or uint16, or (C, Y, X) uint8 with 3 or 4 channels, the fourth alpha.
+    """
+    pixels = array if array.ndim == 2 else np.moveaxis(array, 0, -1)
+    buffer = BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    write_atomic(path, buffer.getvalue())
 
 
 def open_source(path: Path, role: Role) -> PictureSource:

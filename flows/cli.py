@@ -1,0 +1,233 @@
+"""The command ``segflow``.
+
+Exit codes: 0 complete, 3 complete with quarantined cases, 2 wrong usage or settings, 1 failed; the
+last line printed says which and where to look.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+import pipeline
+from flows import commands
+from flows.console import STOPPED, WRONG, say_json, session
+from flows.options import Debug, First, Inputs, Json, Last, Overrides, Settings, StageName
+
+# Typer has moved its classes between modules; what BadParameter derives from has stayed.
+UsageError: Any = typer.BadParameter.__base__
+# Help and errors are plain text: they read the same in a log as on a terminal.
+app = typer.Typer(
+    name="segflow",
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+START = """\b
+Start:
+  segflow demo
+  segflow init DATASET -o run.yaml
+  segflow run run.yaml
+
+\b
+Exit codes:
+  0 complete   3 complete, with quarantined cases   2 wrong usage or settings   1 failed
+"""
+
+
+def examples(*lines: str) -> str:
+    """Examples as they stand below a command's help; the mark keeps the lines apart."""
+    return "\n  ".join(["\b\nExamples:", *lines])
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"segflow {pipeline.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=START)
+def segflow(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Folders of large medical and satellite images in, trustworthy Zarr masks out."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise UsageError("give a command", ctx=context)
+
+
+@app.command(epilog=examples("segflow demo", "segflow demo --kind scene --dir /tmp/scene"))
+def demo(
+    kind: Annotated[
+        Literal["volume", "scene"], typer.Option(help="3-D scans or 2-D geo-referenced scenes.")
+    ] = "volume",
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Run folder; default runs/demo-KIND.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make a small synthetic dataset and run every stage on it."""
+    with session(json, debug) as console:
+        commands.demo(kind, folder or Path(f"runs/demo-{kind}"), console)
+
+
+@app.command(epilog=examples("segflow init data/hippocampus -o runs/hippo.yaml"))
+def init(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The dataset's folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "run.yaml"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look at a dataset and write a commented run.yaml for it."""
+    with session(json, debug) as console:
+        commands.init(source, output, force, console)
+
+
+@app.command(
+    epilog=examples(
+        "segflow check run.yaml", "segflow check run.yaml --set data.unlabelled=predict"
+    )
+)
+def check(
+    path: Settings,
+    overrides: Overrides,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Read every case, write no store, and say what is wrong."""
+    with session(json, debug) as console:
+        commands.check(path, overrides, console)
+
+
+@app.command(
+    epilog=examples(
+        "segflow run run.yaml",
+        "segflow run run.yaml --set train.max_minutes=10 --set execute.workers=4",
+        "segflow run run.yaml --from predict",
+        "segflow run run.yaml --until patch",
+    )
+)
+def run(
+    path: Settings,
+    overrides: Overrides,
+    first: First = "ingest",
+    until: Last = "report",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run all stages in order; the same command again resumes.
+
+    It is a Prefect flow: it shows in the UI of the server that PREFECT_API_URL names, and needs no
+    server where that is not set.
+    """
+    with session(json, debug) as console:
+        commands.run(path, overrides, first, until, console)
+
+
+def _stage_command(stage: StageName, purpose: str) -> None:
+    """Add the command of one stage; it does not start Prefect."""
+
+    def command(
+        path: Settings,
+        overrides: Overrides,
+        json: Json = False,
+        debug: Debug = False,
+    ) -> None:
+        with session(json, debug) as console:
+            commands.stage(stage, path, overrides, console)
+
+    app.command(stage, help=purpose, epilog=examples(f"segflow {stage} run.yaml"))(command)
+
+
+_stage_command("ingest", "Take in the dataset: one volume store per case.")
+_stage_command("plan", "Decide on patches and network: plan.json, yours to edit.")
+_stage_command("patch", "Cut training patches from the volume stores.")
+_stage_command("train", "Train the network, or go on where training was stopped.")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True},
+    epilog=examples(
+        "segflow predict run.yaml",
+        "segflow predict run.yaml --input scan.nii.gz --output masks",
+        "segflow predict run.yaml --input tonight/*.tif",
+    ),
+)
+def predict(
+    context: typer.Context,
+    path: Settings,
+    inputs: Inputs,
+    overrides: Overrides,
+    output: Annotated[Path | None, typer.Option(help="Folder of the masks of --input.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Predict the run's cases, or new images: one mask store each."""
+    # A shell turns `--input *.tif` into one option and many arguments.
+    inputs = [*inputs, *map(Path, context.args)] if inputs else inputs
+    if not inputs and context.args:
+        raise UsageError(f"{context.args[0]}: name new images with --input", ctx=context)
+    if not inputs and output is not None:
+        raise UsageError("--output goes with --input", ctx=context)
+    with session(json, debug) as console:
+        if inputs:
+            commands.predict_inputs(path, overrides, inputs, output, console)
+        else:
+            commands.stage("predict", path, overrides, console)
+
+
+_stage_command("score", "Compare masks with truth: exact counts, Dice and the rest.")
+_stage_command("report", "Make the report: one self-contained HTML page.")
+
+
+@app.command(epilog=examples("segflow status run.yaml", "segflow status run.yaml --json"))
+def status(
+    path: Settings,
+    overrides: Overrides,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is done and what is not; reads no voxel."""
+    with session(json, debug) as console:
+        commands.status(path, overrides, console)
+
+
+@app.command(epilog=examples("segflow doctor"))
+def doctor(json: Json = False, debug: Debug = False) -> None:
+    """Find out whether this machine is fit to run segflow."""
+    with session(json, debug) as console:
+        commands.doctor(console)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        sys.exit(app(prog_name="segflow", standalone_mode=False))
+    except UsageError as error:
+        if error.ctx is not None:
+            print(error.ctx.get_usage(), file=sys.stderr)
+        message = error.format_message().replace("Value error, ", "")
+        code, last = WRONG, f"wrong usage: {message}"
+    except (typer.Abort, KeyboardInterrupt):
+        code, last = STOPPED, "stopped"
+    if "--json" in sys.argv:
+        say_json(code, last, {})
+    print(last, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""What the commands do. Torch and Prefect are imported by those that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from flows.console import COMPLETE, FAILED, QUARANTINED, Console
+from flows.options import StageName
+from pipeline.errors import NothingUsableError, SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.run import RunDir, RunSettings
+
+MOST_ROWS = 50
+"""Rows a printed table shows of refused cases; all of them stand in a file."""
+
+
+def demo(kind: Literal["volume", "scene"], folder: Path, console: Console) -> None:
+    """Make a dataset, run every stage, and say how to open a mask."""
+    from pipeline.demo import make_demo
+
+    console.line(f"making a synthetic {kind} dataset in {folder}")
+    settings = make_demo(kind, folder)
+    _run(settings, "ingest", "report", console)
+    mask = next(iter(sorted(settings.dir.predictions.glob("*/*.zarr"))))
+    console.result |= {"mask": str(mask)}
+    console.line(f"masks: {mask.parent}\nreport: {settings.dir.report}\nto open a mask:")
+    console.line(f"  python -c \"import zarr; print(zarr.open_array('{mask}/0/mask')[:].shape)\"")
+    console.line(
+        f"  python -c \"import xarray; print(xarray.open_zarr('{mask}', group='0', "
+        "consolidated=False, decode_coords='all'))\""
+    )
+
+
+def init(source: Path, output: Path, force: bool, console: Console) -> None:
+    """Write a run.yaml for a dataset."""
+    from pipeline.init import init as recognise
+
+    if output.exists() and not force:
+        raise SettingsError(f"{output} exists: name another with -o, or overwrite it with --force")
+    found = recognise(source, output)
+    for line in found.summary:
+        console.line(line)
+    console.end(COMPLETE, f"complete: {output}; next: segflow check {output}", settings=str(output))
+
+
+def check(path: Path, overrides: Sequence[str], console: Console) -> None:
+    """Read every case, list the refused ones, write check.json."""
+    from flows.summary import counted
+    from pipeline.ingest import check as read_all
+    from pipeline.io.files import write_json
+    from pipeline.run import load_settings
+
+    settings = load_settings(path, overrides)
+    rows = read_all(settings.data, settings.execute, console.progress)
+    console.stop_bars()
+    found = settings.dir.check
+    refused = [row for row in rows if row["status"] == "refused"]
+    usable = len(rows) - len(refused)
+    write_json(found, {"usable": usable, "refused": len(refused), "cases": rows})
+    console.result |= {"usable": usable, "refused": len(refused), "check": str(found)}
+    _refused_table([(r["case"], r["reason"], r["remedy"]) for r in refused], found, console)
+    if not usable:
+        raise NothingUsableError(f"none of {counted(len(rows))} is usable: see {found}")
+    console.line(f"classes: {_class_shares(rows)}")
+    if refused:
+        last = f"complete, {counted(len(refused))} of {len(rows)} would be quarantined: see {found}"
+        console.end(QUARANTINED, last)
+    else:
+        console.end(COMPLETE, f"complete: {counted(usable)} usable; see {found}")
+
+
+def _refused_table(
+    rows: Sequence[tuple[str, str, str]], whole: Path | None, console: Console
+) -> None:
+    if not rows:
+        return
+    console.table(f"{len(rows)} refused", ("case", "reason", "what to do"), rows[:MOST_ROWS])
+    if len(rows) > MOST_ROWS:
+        console.line(f"and {len(rows) - MOST_ROWS} more: see {whole}")
+
+
+def _class_shares(rows: Sequence[dict[str, Any]]) -> str:
+    total: dict[str, int] = {}
+    for row in rows:
+        for name, voxels in (row["class_voxels"] or {}).items():
+            total[name] = total.get(name, 0) + voxels
+    whole = sum(total.values()) or 1
+    return ", ".join(f"{name} {n / whole:.2%}" for name, n in total.items()) or "no masks"
+
+
+def run(
+    path: Path, overrides: Sequence[str], first: StageName, last: StageName, console: Console
+) -> None:
+    """Run the end-to-end flow in this process."""
+    from pipeline.run import load_settings
+
+    _run(load_settings(path, overrides), first, last, console)
+
+
+def _run(settings: RunSettings, first: StageName, last: StageName, console: Console) -> None:
+    from flows.inprocess import run_flow
+
+    run_flow(settings, first, last, console)
+    if last in ("score", "report"):
+        _dice_table(settings.dir, console)
+    _end(settings.dir, last, console)
+
+
+def stage(name: StageName, path: Path, overrides: Sequence[str], console: Console) -> None:
+    """Run one stage, without Prefect."""
+    from pipeline.run import load_settings, run_stage
+
+    settings = load_settings(path, overrides)
+    console.ended(name, run_stage(name, settings, console.progress))
+    if name == "score":
+        _dice_table(settings.dir, console)
+    _end(settings.dir, name, console)
+
+
+def _dice_table(run: RunDir, console: Console) -> None:
+    from flows.summary import COLUMNS, score_rows
+    from pipeline.io.files import read_json
+
+    scores = read_json(run.scores)
+    console.table("Held-out cases", COLUMNS, score_rows(scores))
+    console.result["scores"] = {key: scores[key] for key in ("mean", "classes")}
+
+
+def _end(run: RunDir, last: StageName, console: Console) -> None:
+    from flows.summary import verdict
+    from pipeline.run import outcome
+
+    found = outcome(run)
+    console.end(
+        found.exit_code,
+        verdict(run, last),
+        complete=found.complete,
+        quarantined=found.quarantined,
+        run_dir=str(run.root),
+        report=str(run.report) if last == "report" else None,
+    )
+
+
+def predict_inputs(
+    path: Path,
+    overrides: Sequence[str],
+    inputs: Sequence[Path],
+    output: Path | None,
+    console: Console,
+) -> None:
+    """Predict new images with the run's model."""
+    from flows.summary import counted
+    from pipeline.run import load_settings
+    from pipeline.run import predict_inputs as work
+
+    settings = load_settings(path, overrides)
+    found = work(settings, inputs, output, console.progress)
+    console.stop_bars()
+    _refused_table([(r.case, r.reason, r.remedy) for r in found.refused], None, console)
+    for mask in found.masks:
+        console.line(str(mask))
+    if not found.masks:
+        first = found.refused[0]
+        raise NothingUsableError(
+            f"{counted(len(found.refused), 'input')} refused, no mask made; {first.case}: "
+            f"{first.reason} {first.remedy}"
+        )
+    where = f"{counted(len(found.masks), 'mask')} in {found.masks[0].parent}"
+    last = f"complete: {where}"
+    if found.refused:
+        last = f"complete, {counted(len(found.refused))} quarantined, listed above; {where}"
+    console.end(
+        found.exit_code,
+        last,
+        masks=[str(mask) for mask in found.masks],
+        refused=[{"case": r.case, "reason": r.reason, "remedy": r.remedy} for r in found.refused],
+    )
+
+
+def status(path: Path, overrides: Sequence[str], console: Console) -> None:
+    """Print what is done, stage by stage."""
+    from flows.status import read_status
+    from flows.summary import verdict
+    from pipeline.run import load_settings, outcome
+
+    settings = load_settings(path, overrides)
+    stages = read_status(settings)
+    rows = [(s.stage, s.state, s.detail) for s in stages]
+    console.table(f"{settings.name} in {settings.dir.root}", ("stage", "state", ""), rows)
+    console.result["stages"] = [
+        {"stage": stage, "state": state, "detail": detail} for stage, state, detail in rows
+    ]
+    waiting = next((s for s in stages if s.state != "done"), None)
+    if waiting is None:
+        console.end(outcome(settings.dir).exit_code, verdict(settings.dir, "report"))
+    else:
+        last = f"{waiting.stage} is {waiting.state}: segflow run {path}"
+        console.end(outcome(settings.dir).exit_code, last)
+
+
+def doctor(console: Console) -> None:
+    """Print what was found of this machine, each with its remedy."""
+    from flows.doctor import examine
+    from flows.summary import counted
+
+    found = examine()
+    rows = [(f.level, f.what, f.met, f.remedy) for f in found]
+    console.table("segflow doctor", ("", "what", "met", "what to do"), rows)
+    console.result["findings"] = [
+        {"level": level, "what": what, "met": met, "remedy": remedy}
+        for level, what, met, remedy in rows
+    ]
+    bad = [f.what for f in found if f.level == "fail"]
+    if bad:
+        console.end(FAILED, f"failed: {', '.join(bad)}: see what to do above")
+    else:
+        warned = counted(sum(f.level == "warn" for f in found), "warning")
+        console.end(COMPLETE, f"complete: this machine is fit; {warned}")

@@ -1,0 +1,86 @@
+"""How a run stands, in a line, in rows and as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.io.files import read_json
+from pipeline.io.manifest import read_quarantine
+from pipeline.run import RunDir, Stage, outcome
+
+COLUMNS = ("class", "Dice", "IoU", "precision", "recall", "cases", "empty")
+MOST_REFUSED = 50
+"""Refused cases a table lists; all of them stand in the file."""
+
+
+def product(run: RunDir, stage: Stage) -> str:
+    """Where the work of a stage is to be found."""
+    match stage:
+        case "ingest":
+            return f"manifest {run.manifest}"
+        case "plan":
+            return f"plan {run.plan}"
+        case "patch":
+            return f"patches {run.patches}"
+        case "train":
+            return f"model {run.model}"
+        case "predict":
+            return f"masks {run.predictions}"
+        case "score":
+            return f"scores {run.scores}"
+        case "report":
+            return f"report {run.report}"
+
+
+def verdict(run: RunDir, last: Stage) -> str:
+    """The line a run ends with, after its stage ``last``."""
+    found = outcome(run)
+    if found.quarantined:
+        return f"complete, {counted(found.quarantined)} quarantined: see {run.quarantine}"
+    return f"complete: {counted(found.complete)}; {product(run, last)}"
+
+
+def counted(number: int, what: str = "case") -> str:
+    """A number of things, in words.
+
+    Example:
+        >>> counted(1), counted(2, "mask")
+        ('1 case', '2 masks')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def score_rows(scores: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the Dice table, one per class and the mean."""
+    rows = []
+    for name, found in scores["classes"].items():
+        figures = [_figure(found[key]) for key in ("dice", "iou", "precision", "recall")]
+        rows.append((name, *figures, str(found["n_cases"]), str(found["n_empty"])))
+    mean = [_figure(scores["mean"][key]) for key in ("dice", "iou")]
+    rows.append(("mean", *mean, "", "", "", ""))
+    return rows
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def markdown(run: RunDir, last: Stage) -> str:
+    """A run's result for the Prefect UI: verdict, Dice table, refused cases."""
+    parts = [verdict(run, last)]
+    if last in ("score", "report"):
+        parts.append(_table(COLUMNS, score_rows(read_json(run.scores))))
+    refused = [(r.case, r.stage, r.reason, r.remedy) for r in read_quarantine(run.quarantine)]
+    if refused:
+        shown = _table(("case", "stage", "reason", "what to do"), refused[:MOST_REFUSED])
+        parts.append(f"### Quarantined: {len(refused)}\n\n{shown}")
+    return "\n\n".join(parts)
+
+
+def _table(columns: tuple[str, ...], rows: list[Any]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

@@ -1,0 +1,94 @@
+"""The state of a training: everything a resumed one needs to go on as if never stopped."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from pipeline.model_file import save_tensors
+
+
+@dataclass
+class TrainingState:
+    """Network, running mean, optimizer, and where on the clock they stand."""
+
+    key: str
+    """Of patches, plan and settings: a state of another key is not gone on with."""
+    model: nn.Module
+    """The network being trained, not wrapped for distribution."""
+    average: nn.Module
+    """Running mean of its weights: the model that is delivered."""
+    optimizer: Optimizer
+    """Its optimizer."""
+    position: int = 0
+    """Patches seen: the clock."""
+    total_steps: int | None = None
+    """Steps this training will take; None while their number is being measured."""
+    elapsed_s: float = 0.0
+    """Seconds trained before this process started."""
+    best_dice: float | None = None
+    """Highest validation Dice so far; None before the first validation that gave one."""
+    best_step: int = 0
+    """The step of the best weights; 0: none are stored yet."""
+
+    @classmethod
+    def fresh(cls, key: str, model: nn.Module, optimizer: Optimizer) -> TrainingState:
+        """The state before the first step."""
+        average = deepcopy(model).eval().requires_grad_(False)
+        return cls(key, model, average, optimizer)
+
+    def save(self, path: Path) -> None:
+        """Write the state, atomically."""
+        value = {
+            "key": self.key,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "position": self.position,
+            "total_steps": self.total_steps,
+            "elapsed_s": self.elapsed_s,
+            "best_dice": self.best_dice,
+            "best_step": self.best_step,
+        }
+        save_tensors(path, value)
+
+    def restore(self, path: Path) -> bool:
+        """Take over a saved state of the same key; False where there is none."""
+        if not path.exists():
+            return False
+        value = torch.load(path, map_location="cpu", weights_only=True)
+        if value["key"] != self.key:
+            return False
+        self.model.load_state_dict(value["model"])
+        self.average.load_state_dict(value["average"])
+        self.optimizer.load_state_dict(value["optimizer"])
+        self.position = value["position"]
+        self.total_steps = value["total_steps"]
+        self.elapsed_s = value["elapsed_s"]
+        self.best_dice = value["best_dice"]
+        self.best_step = value["best_step"]
+        return True
+
+    def improved(self, dice: float | None, step: int) -> bool:
+        """Take note of a validation; whether its weights are the ones to keep.
+
+        Without validation cases there is no Dice, and the latest weights are kept.
+        """
+        if dice is not None and self.best_dice is not None and dice < self.best_dice:
+            return False
+        self.best_dice, self.best_step = dice, step
+        return True
+
+    @torch.no_grad()
+    def update_average(self, step: int, decay: float) -> None:
+        """Move the running mean towards the weights; faster in the first steps."""
+        share = 1 - min(decay, (1 + step) / (10 + step))
+        means, values = self.average.state_dict(), self.model.state_dict()
+        floating = [name for name, value in values.items() if value.is_floating_point()]
+        torch._foreach_lerp_([means[n] for n in floating], [values[n] for n in floating], share)
+        for name in values.keys() - set(floating):
+            means[name].copy_(values[name])

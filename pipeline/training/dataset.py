@@ -1,0 +1,95 @@
+"""Patches in the order of training: position → augmented patch.
+
+The position, patches seen since the start, is the one clock. Which patch comes at a position and
+how it is augmented follow from position and seed alone, so that neither the number of processes
+nor an interruption changes what the network sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline.io.patch_store import PatchStore
+from pipeline.training.transforms import Augment
+
+
+class PatchDataset(Dataset[tuple[Tensor, Tensor, int]]):
+    """Augmented patches by position.
+
+    Args:
+        path: The patch store.
+        augment: Makes the network's patch.
+        seed: Of order and augmentation.
+    """
+
+    def __init__(self, path: Path, augment: Augment, seed: int) -> None:
+        self._path = path
+        self._augment = augment
+        self._seed = seed
+        self._store: PatchStore | None = None
+        self._count = len(PatchStore(path))
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int]:
+        """Image (C, *S), label (*S) and patch number at a position."""
+        if self._store is None:  # opened in the worker: no handle crosses a process border
+            self._store = PatchStore(self._path)
+        number = self._number(position)
+        image, label = self._store.read(number)
+        seed = int(np.random.SeedSequence([self._seed, position]).generate_state(1)[0])
+        return *self._augment(image, label, seed), number
+
+    def _number(self, position: int) -> int:
+        """The patch at a position: every pass over the store has its own order."""
+        turn, place = divmod(position, self._count)
+        if self._order is None or self._order[0] != turn:
+            order = np.random.default_rng([self._seed, turn]).permutation(self._count)
+            self._order = (turn, order)
+        return int(self._order[1][place])
+
+
+class PositionSampler(Sampler[list[int]]):
+    """Batches of positions for one process, from a position on, without end.
+
+    Args:
+        start: First position, a multiple of the batch.
+        batch: Patches per step, over all processes.
+        rank: This process.
+        ranks: Processes; each takes every ranks-th position of a batch.
+    """
+
+    def __init__(self, start: int, batch: int, rank: int, ranks: int) -> None:
+        self._start, self._batch, self._rank, self._ranks = start, batch, rank, ranks
+
+    def __iter__(self) -> Iterator[list[int]]:
+        position = self._start
+        while True:
+            yield list(range(position + self._rank, position + self._batch, self._ranks))
+            position += self._batch
+
+
+def batches(
+    dataset: PatchDataset, sampler: PositionSampler, workers: int, pin: bool
+) -> DataLoader[Any]:
+    """A loader that prepares batches ahead of the training loop."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pin,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    # The training process has the cores; a worker that takes them too slows both.
+    torch.set_num_threads(1)

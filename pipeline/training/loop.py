@@ -1,0 +1,149 @@
+"""The training loop, on one page."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import DiceCELoss, build_model
+from pipeline.errors import TrainingError
+from pipeline.io.patch_store import PatchStore
+from pipeline.io.volume_store import label_dtype, no_label
+from pipeline.model_file import save_model
+from pipeline.plan_file import Plan
+from pipeline.tiled import Processor, Tiling
+from pipeline.training.checkpoint import TrainingState
+from pipeline.training.dataset import PatchDataset, PositionSampler, batches
+from pipeline.training.distributed import Ranks
+from pipeline.training.log import TrainingLog
+from pipeline.training.schedule import Budget, learning_rate
+from pipeline.training.settings import TrainSettings
+from pipeline.training.transforms import Augment
+from pipeline.training.validate import validate
+
+GRADIENT_NORM = 12.0
+"""Gradients are clipped to this norm, as nnU-Net does."""
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """One training, as every process of it receives it."""
+
+    key: str
+    """Of patches, plan and settings."""
+    plan: Plan
+    """Network, batch, classes."""
+    settings: TrainSettings
+    """The recipe."""
+    patches: Path
+    """The patch store."""
+    validation: tuple[Path, ...]
+    """Volume stores of the validation cases."""
+    checkpoints: Path
+    """Folder for ``last.pt``, ``best.pt`` and the log."""
+    tiling: Tiling
+    """How validation cases are predicted."""
+
+
+def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
+    """Train: the work of one process.
+
+    Raises:
+        TrainingError: The loss is not a number, or training was told to stop.
+    """
+    plan, settings = task.plan, task.settings
+    torch.manual_seed(settings.seed)
+    model = processor.place(build_model(plan.network), plan.ndim).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    state = TrainingState.fresh(task.key, model, optimizer)
+    state.restore(task.checkpoints / "last.pt")
+    wrapped = ranks.wrap(model)
+    loss_of = DiceCELoss(background=plan.background is None, ignore_index=_ignored(plan))
+    loader = _loader(task, state.position, ranks, processor)
+    budget = Budget(settings, state.total_steps, state.elapsed_s)
+    log = TrainingLog(task.checkpoints / "log.jsonl", state.position, plan.batch_size, ranks.first)
+    stop = StopSignal()
+    step = state.position // plan.batch_size
+
+    while budget.total_steps is None or step < budget.total_steps:
+        # A batch: its patches, their augmentation and the rate follow from the position.
+        with log.waiting():
+            images, labels, numbers = next(loader)  # (b, C, *S), (b, *S), (b,)
+        rate = learning_rate(step, budget.total_steps, settings.learning_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(settings.seed + state.position)
+
+        # An update.
+        with processor.autocast():
+            logits = wrapped(processor.tensor(images))  # (b, C, *S) -> (b, K, *S)
+        loss = loss_of(logits, labels.to(ranks.device, non_blocking=True))
+        _refuse_not_finite(loss, numbers, task.patches)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+        optimizer.step()
+        step += 1
+        state.position += plan.batch_size
+        state.update_average(step, settings.ema_decay)
+        budget.stepped(step, ranks)
+        log.train(step, state.position, float(loss.detach()), rate, budget)
+
+        # Whole held-out cases, and the best weights so far.
+        if budget.validation_due(step):
+            with budget.validating(step, ranks):
+                found = validate(state.average, task.validation, plan, task.tiling, processor, ranks)
+            log.validation(step, state.position, found)
+            if state.improved(found["dice"], step) and ranks.first:
+                facts = {"steps": step, "position": state.position, "val_dice": found["dice"]}
+                save_model(task.checkpoints / "best.pt", state.average.state_dict(), plan, facts)
+        stopping = bool(ranks.agree(int(stop.asked)))
+        if ranks.first and (stopping or budget.checkpoint_due(step)):
+            state.total_steps, state.elapsed_s = budget.total_steps, budget.elapsed_s
+            state.save(task.checkpoints / "last.pt")
+        if stopping:
+            raise TrainingError("training was told to stop; run the same command again to go on")
+
+
+def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) -> Iterator[Any]:
+    plan, settings = task.plan, task.settings
+    mirror = settings.mirror == "all" or (settings.mirror == "auto" and plan.ndim == 2)
+    augment = Augment(plan.patch_shape, settings.augmentation, mirror, _ignored(plan))
+    dataset = PatchDataset(task.patches, augment, settings.seed)
+    sampler = PositionSampler(position, plan.batch_size, ranks.rank, ranks.count)
+    pin = processor.device != "cpu"
+    return iter(batches(dataset, sampler, settings.loader_workers, pin))
+
+
+def _ignored(plan: Plan) -> int:
+    return no_label(label_dtype(len(plan.classes)))
+
+
+def _refuse_not_finite(loss: Tensor, numbers: Tensor, patches: Path) -> None:
+    if torch.isfinite(loss):
+        return
+    cases = PatchStore(patches).attributes["cases"]
+    met = ", ".join(sorted({cases[int(n)] for n in numbers}))
+    raise TrainingError(
+        f"the loss is not a number on a batch of {met}: look at these cases, or lower "
+        "train.learning_rate; the last good checkpoint stands"
+    )
+
+
+class StopSignal:
+    """Hears SIGTERM, so that a cancelled training ends after its step with a checkpoint."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._hear)
+
+    def _hear(self, *_: Any) -> None:
+        self.asked = True

@@ -1,0 +1,65 @@
+"""What ``torch.distributed.run`` starts: one process of a training.
+
+    python -m torch.distributed.run --nproc-per-node=2 -m pipeline.training.rank job.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from pipeline.plan_file import Plan
+from pipeline.tiled import Tiling, best_processor
+from pipeline.training.distributed import die_with_parent, joined
+from pipeline.training.loop import TrainTask, train_rank
+from pipeline.training.settings import TrainSettings
+
+
+def task_to_json(task: TrainTask) -> dict[str, Any]:
+    """A task as JSON values."""
+    tiling = task.tiling
+    return {
+        "key": task.key,
+        "plan": task.plan.model_dump(mode="json"),
+        "settings": task.settings.model_dump(mode="json"),
+        "patches": str(task.patches),
+        "validation": [str(path) for path in task.validation],
+        "checkpoints": str(task.checkpoints),
+        "tiling": [tiling.blend, tiling.stride, tiling.halo, tiling.tile],
+    }
+
+
+def task_from_json(value: dict[str, Any]) -> TrainTask:
+    """The task that ``task_to_json`` wrote."""
+    blend, *sizes = value["tiling"]
+    return TrainTask(
+        key=value["key"],
+        plan=Plan.model_validate(value["plan"]),
+        settings=TrainSettings.model_validate(value["settings"]),
+        patches=Path(value["patches"]),
+        validation=tuple(Path(path) for path in value["validation"]),
+        checkpoints=Path(value["checkpoints"]),
+        tiling=Tiling(blend, *(tuple(size) for size in sizes)),
+    )
+
+
+@record
+def main() -> None:
+    """Train as the job's file says."""
+    die_with_parent()
+    task = task_from_json(json.loads(Path(sys.argv[1]).read_text()))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    processor = best_processor(task.plan.ndim, precision=task.settings.precision)
+    with joined(processor.device, task.settings.timeout_minutes) as ranks:
+        train_rank(task, ranks, replace(processor, device=ranks.device))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""How many steps fit the budget, and how fast to learn at each."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.training.distributed import Ranks
+from pipeline.training.settings import TrainSettings
+
+WARMUP_STEPS = 40
+"""Steps over which the learning rate rises."""
+WARM_STEPS, MEASURED_STEPS = 4, 16
+"""Steps that fill caches, and steps after them by which the pace is measured."""
+
+
+def learning_rate(step: int, total_steps: int | None, highest: float) -> float:
+    """Linear warm-up, then a cosine to 0 (Loshchilov and Hutter 2017).
+
+    Args:
+        step: Step about to be taken, from 0.
+        total_steps: Steps of the training; None while not known, which is during warm-up.
+        highest: Rate at the end of the warm-up.
+
+    Example:
+        >>> learning_rate(0, 1000, 0.4), learning_rate(40, 1000, 0.4), learning_rate(1000, 1000, 0.4)
+        (0.01, 0.4, 0.0)
+    """
+    warmup = WARMUP_STEPS if total_steps is None else min(WARMUP_STEPS, max(1, total_steps // 5))
+    if step < warmup or total_steps is None:
+        return highest * min(1.0, (step + 1) / warmup)
+    share = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    return highest * 0.5 * (1 + math.cos(math.pi * share))
+
+
+class Budget:
+    """Turns minutes into steps, and says when to validate and to save.
+
+    With a limit of steps alone nothing depends on time. With a limit of minutes the pace of the
+    first steps decides how many fit; that number changes again only if a validation finds the
+    training more than a tenth off its time.
+
+    Args:
+        settings: Limits.
+        total_steps: Steps decided before an interruption; None at a fresh start.
+        elapsed_s: Seconds trained before it.
+    """
+
+    def __init__(self, settings: TrainSettings, total_steps: int | None, elapsed_s: float) -> None:
+        self._settings = settings
+        self._started = self._saved = time.monotonic()
+        self._before_s = elapsed_s
+        self._first_step: int | None = None
+        self._measured_from_s = 0.0
+        self._step_s = 0.0
+        self._validation_s = 0.0
+        self.total_steps = total_steps or (None if settings.max_minutes else settings.max_steps)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds trained, before an interruption included."""
+        return self._before_s + time.monotonic() - self._started
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of a step, measured; 0 while not known."""
+        return self._step_s
+
+    def stepped(self, step: int, ranks: Ranks) -> None:
+        """Take note of a step; the pace is known after the first few."""
+        if self._first_step is None:
+            self._first_step = step
+        taken = step - self._first_step
+        if taken == WARM_STEPS:
+            self._measured_from_s = self.elapsed_s
+        if taken == WARM_STEPS + MEASURED_STEPS:
+            self._step_s = (self.elapsed_s - self._measured_from_s) / MEASURED_STEPS
+            if self.total_steps is None:
+                self.total_steps = ranks.agree(self._fitting(step))
+
+    def _fitting(self, step: int) -> int:
+        assert self._settings.max_minutes is not None
+        done = 0 if not self.total_steps else step * self._settings.validations // self.total_steps
+        validations_s = (self._settings.validations - done) * self._validation_s
+        left_s = self._settings.max_minutes * 60 - self.elapsed_s - validations_s
+        fitting = step + max(1, int(left_s / self._step_s))
+        return min(fitting, self._settings.max_steps or fitting)
+
+    def validation_due(self, step: int) -> bool:
+        """Whether a validation follows this step."""
+        if self.total_steps is None:
+            return False
+        return validation_due(step, self.total_steps, self._settings.validations)
+
+    @contextmanager
+    def validating(self, step: int, ranks: Ranks) -> Iterator[None]:
+        """Time a validation, and see afterwards whether the steps still fit."""
+        before_s = self.elapsed_s
+        yield
+        self._validation_s = self.elapsed_s - before_s
+        timed = self._settings.max_minutes is not None and self._step_s > 0
+        if timed and self.total_steps is not None and step < self.total_steps:
+            fitting = ranks.agree(self._fitting(step))
+            if abs(fitting - self.total_steps) > 0.1 * self.total_steps:
+                self.total_steps = fitting
+
+    def checkpoint_due(self, step: int) -> bool:
+        """Whether the state should be saved after this step: in time, and at the end."""
+        now = time.monotonic()
+        late = now - self._saved > self._settings.checkpoint_minutes * 60
+        if late or step == self.total_steps:
+            self._saved = now
+            return True
+        return False
+
+
+def validation_due(step: int, total_steps: int, validations: int) -> bool:
+    """Whether a validation follows this step (counted from 1); the last step always has one.
+
+    Example:
+        >>> [s for s in range(1, 11) if validation_due(s, 10, 3)]
+        [4, 7, 10]
+    """
+    return step * validations // total_steps > (step - 1) * validations // total_steps

@@ -1,0 +1,53 @@
+"""How long and by what recipe the network is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainSettings(BaseModel):
+    """How long and by what recipe the network is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_minutes: Annotated[float, Field(gt=0)] | None = 30.0
+    """Time for training, validation included. The number of steps that fit is measured in the
+    first seconds and kept when an interrupted training goes on. Null: no limit of time."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimizer updates; with ``max_minutes: null`` two runs give the same weights bit for bit
+    on the same CPU. Null: as many as the minutes allow."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """Of AdamW at its highest, after the warm-up; it then falls to 0 along a cosine."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Of AdamW."""
+    augmentation: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """Strength of rotation, scaling, noise, contrast and the rest; 0: patches as they are."""
+    mirror: Literal["auto", "all", "none"] = "auto"
+    """Flips, and 90 degree turns in 2-D. ``auto``: in 2-D only, since a scan's left and right,
+    front and back are not alike."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """The model is a running mean of the weights; the share it keeps at each step."""
+    validations: Annotated[int, Field(ge=1)] = 8
+    """How often the validation cases are predicted whole, evenly over the training."""
+    validation_cases: Annotated[int, Field(ge=1)] = 20
+    """Most validation cases that are predicted each time."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 1.0
+    """Most minutes of work lost when training is killed."""
+    processes: Annotated[int, Field(ge=1)] | None = None
+    """Training processes on this machine; null: one per GPU, or one."""
+    loader_workers: Annotated[int, Field(ge=0)] = 1
+    """Processes that prepare patches for each training process."""
+    timeout_minutes: Annotated[float, Field(gt=0)] = 10.0
+    """How long the processes wait for one that hangs before all stop."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it."""
+    seed: int = 0
+    """Of weights, order and augmentation."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> TrainSettings:
+        if self.max_minutes is None and self.max_steps is None:
+            raise ValueError("give max_minutes or max_steps: training needs an end")
+        return self

@@ -1,0 +1,140 @@
+"""Patches → checkpoints: plans the training, launches its processes, hears what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import ModelError, StoreError, TrainingError
+from pipeline.execute import Progress, silent
+from pipeline.io.files import digest, read_json, write_json
+from pipeline.io.manifest import read_manifest
+from pipeline.io.patch_store import PatchStore
+from pipeline.model_file import ModelCard, read_card
+from pipeline.network_tiling import plan_tiling
+from pipeline.plan_file import Plan
+from pipeline.training.distributed import launch
+from pipeline.training.loop import TrainTask
+from pipeline.training.rank import task_to_json
+from pipeline.training.settings import TrainSettings
+
+STAGE = "train"
+VERSION = 1
+"""Raised when the same patches would give other weights."""
+# What changes how training runs but not what it gives.
+INDIFFERENT = {"checkpoint_minutes", "loader_workers", "timeout_minutes"}
+
+
+def plan_train(
+    plan: Plan,
+    settings: TrainSettings,
+    *,
+    manifest: Path,
+    volumes: Path,
+    patches: Path,
+    checkpoints: Path,
+) -> TrainTask:
+    """The training, whole; reads attributes only.
+
+    Raises:
+        StoreError: There is no patch store, or it was cut for another plan.
+    """
+    store = PatchStore(patches)
+    small = any(n < p for n, p in zip(store.attributes["shape"], plan.patch_shape, strict=True))
+    if small or store.attributes["classes"] != len(plan.classes):
+        raise StoreError(f"{patches} was cut for another plan: run `segflow patch` again")
+    rows = [r for r in read_manifest(manifest) if r.split == "val" and r.status == "complete"]
+    held_out = rows[: settings.validation_cases]
+    key = digest(
+        VERSION,
+        plan.content_key,
+        settings.model_dump(mode="json", exclude=INDIFFERENT),
+        store.key,
+        [(row.id, row.key) for row in held_out],
+    )
+    return TrainTask(
+        key=key,
+        plan=plan,
+        settings=settings,
+        patches=patches,
+        validation=tuple(volumes / row.store for row in held_out),
+        checkpoints=checkpoints,
+        tiling=plan_tiling(plan),
+    )
+
+
+def train(
+    plan: Plan,
+    settings: TrainSettings,
+    *,
+    manifest: Path,
+    volumes: Path,
+    patches: Path,
+    checkpoints: Path,
+    progress: Progress = silent,
+) -> ModelCard:
+    """Train a network, or go on where an earlier try ended, or find it trained.
+
+    Args:
+        plan: Network, patch and batch.
+        settings: The recipe.
+        manifest: The cases; those of split ``val`` choose the best weights.
+        volumes: Folder of their stores.
+        patches: The patch store.
+        checkpoints: Folder for weights, state and log.
+        progress: Told of steps.
+
+    Returns:
+        The card of the best weights.
+
+    Raises:
+        TrainingError: Training ended early; the last good checkpoint stands.
+    """
+    task = plan_train(
+        plan,
+        settings,
+        manifest=manifest,
+        volumes=volumes,
+        patches=patches,
+        checkpoints=checkpoints,
+    )
+    finished = checkpoints / "train.json"
+    if finished.exists() and read_json(finished)["key"] == task.key:
+        try:
+            card = read_card(checkpoints / "best.pt")
+            progress(STAGE, 1, 1, "up to date")
+            return card
+        except ModelError:
+            (checkpoints / "last.pt").unlink(missing_ok=True)  # the weights are gone: anew
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    processes = settings.processes or max(1, torch.cuda.device_count())
+    if plan.batch_size % processes:
+        raise TrainingError(
+            f"a batch of {plan.batch_size} patches cannot be shared by {processes} processes: "
+            "set plan.batch_size to a multiple of train.processes"
+        )
+    launch("pipeline.training.rank", task_to_json(task), processes, _listener(progress))
+    card = read_card(checkpoints / "best.pt")
+    write_json(finished, {"key": task.key, "model_id": card.model_id, **card.training})
+    return card
+
+
+def _listener(progress: Progress) -> Callable[[dict[str, Any]], None]:
+    """Turns the messages of the first process into progress."""
+    last = {"step": 0, "total": 0, "val": ""}
+
+    def hear(message: dict[str, Any]) -> None:
+        if message.get("event") == "validation" and message["dice"] is not None:
+            last["val"] = f", validation Dice {message['dice']:.4f}"
+        if message.get("event") != "step":
+            return
+        speed = message["patches_per_s"]
+        pace = "" if speed is None else f", {speed:.1f} patches/s"
+        left = "" if message["left_s"] is None else f", {message['left_s'] / 60:.1f} min left"
+        note = f"loss {message['loss']:.3f}{last['val']}{pace}{left}"
+        progress(STAGE, message["step"], message["total"], note)
+
+    return hear
