@@ -76,7 +76,7 @@ class Console:
             return
         bars = self._started_bars()
         if stage not in self._tasks:
-            self._tasks[stage] = bars.add_task(stage, note="")
+            self._tasks[stage] = bars.add_task(stage, total=total or None, note=note)
         bars.update(self._tasks[stage], completed=done, total=total or None, note=note)
         if REFUSED in note:
             self.line(note)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flows.console import Console
-from pipeline.errors import SegflowError
+from flows.server import served
+from pipeline.errors import ExecutionError
 
 if TYPE_CHECKING:
     from pipeline.run import RunSettings, Stage
@@ -14,14 +16,12 @@ if TYPE_CHECKING:
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # The temporary server needs up to 15 s on a slow disk; Prefect gives it 20.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "DASK_LOGGING__DISTRIBUTED": "error",
 }
 QUIET = {
     # Only the console: the run's log still goes to the server.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",
 }
 UNREACHABLE = "Failed to reach API"
 """How Prefect's own error begins; it is a plain RuntimeError."""
@@ -40,20 +40,24 @@ def run_flow(settings: RunSettings, first: Stage, last: Stage, console: Console)
         SegflowError: What a stage raised; or no server answers at ``PREFECT_API_URL``.
     """
     prepare(console.debug)
-    from prefect.settings import PREFECT_API_URL
-
     from flows.segment import segment
     from flows.stages import LISTENER, Listener
 
     token = LISTENER.set(Listener(console.progress, console.ended))
     try:
-        segment(settings, first, last)
+        with served(console.debug) as url:
+            _answered(url, lambda: segment(settings, first, last))
+    finally:
+        LISTENER.reset(token)
+
+
+def _answered(url: str, call: Callable[[], object]) -> None:
+    try:
+        call()
     except RuntimeError as error:
         if not str(error).startswith(UNREACHABLE):
             raise
-        raise SegflowError(
-            f"no Prefect server answers at {PREFECT_API_URL.value()}: start it with "
-            "`prefect server start`, or unset PREFECT_API_URL to run without one"
+        raise ExecutionError(
+            f"no Prefect server answers at {url}: start it with `prefect server start`, or unset "
+            "PREFECT_API_URL to run without one"
         ) from error
-    finally:
-        LISTENER.reset(token)

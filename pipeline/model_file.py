@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,7 +123,7 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
         found = weights_sha256(state)
         network = build_model(card.plan.network)
         network.load_state_dict(state)
-    except (OSError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise ModelError(f"the weights {path} are damaged or of another network: {error}") from error
     if found != card.weights_sha256:
         raise ModelError(

@@ -65,7 +65,12 @@ def pyramid_factors(grid: Grid) -> list[tuple[int, ...]]:
     return factors
 
 
-def multiscales(name: str, array: str, grid: Grid, *, channels: bool) -> dict[str, Any]:
+def level_path(level: int, array: str | None) -> str:
+    """Path of a pyramid level's array in its multiscale group."""
+    return str(level) if array is None else f"{level}/{array}"
+
+
+def multiscales(name: str, array: str | None, grid: Grid, *, channels: bool) -> dict[str, Any]:
     """The ``multiscales`` entry of a pyramid.
 
     OME-NGFF 0.5 knows scale and translation only, no rotation: spacing is exact, the full affine
@@ -73,7 +78,7 @@ def multiscales(name: str, array: str, grid: Grid, *, channels: bool) -> dict[st
 
     Args:
         name: Name shown by viewers.
-        array: Array name inside each level's group.
+        array: Array name inside each level's group; None: a level is the array itself.
         grid: Grid of the full-size level.
         channels: Whether a channel axis comes first.
     """
@@ -90,7 +95,8 @@ def multiscales(name: str, array: str, grid: Grid, *, channels: bool) -> dict[st
             {"type": "scale", "scale": lead + scale},
             {"type": "translation", "translation": [0.0] * len(lead) + shift},
         ]
-        datasets.append({"path": f"{level}/{array}", "coordinateTransformations": transforms})
+        path = level_path(level, array)
+        datasets.append({"path": path, "coordinateTransformations": transforms})
     return {"name": name, "axes": axes, "datasets": datasets}
 
 
@@ -104,7 +110,8 @@ def image_label(classes: Sequence[LabelClass], source: str | None) -> dict[str, 
     entry: dict[str, Any] = {
         "version": VERSION,
         "colors": [
-            {"label-value": c.label, "rgba": [*c.color, 0 if c.background else 255]} for c in classes
+            {"label-value": c.label, "rgba": [*c.color, 0 if c.background else 255]}
+            for c in classes
         ],
         "properties": [{"label-value": c.label, "class": c.name} for c in classes],
     }

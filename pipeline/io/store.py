@@ -33,8 +33,9 @@ Reduce = Literal["mean", "mode"]
 class PyramidSpec:
     """A multiscale array to create."""
 
-    array: str
-    """Array name inside each level's group: ``image`` or ``mask``."""
+    array: str | None
+    """Array name inside each level's group, ``image`` or ``mask``; None: a level is the array
+    itself, without coordinates."""
     grid: Grid
     """Grid of the full-size level."""
     dtype: DTypeLike
@@ -94,24 +95,32 @@ def create_pyramid(group: zarr.Group, spec: PyramidSpec) -> None:
     """
     for level, factors in enumerate(ngff.pyramid_factors(spec.grid)):
         grid = spec.grid.coarser(factors)
-        _create_level(group.create_group(str(level)), spec, grid)
+        if spec.array is None:
+            _create_voxels(group, str(level), spec, grid, {})
+        else:
+            _create_level(group.create_group(str(level)), spec.array, spec, grid)
 
 
-def _create_level(group: zarr.Group, spec: PyramidSpec, grid: Grid) -> None:
+def _create_voxels(
+    group: zarr.Group, name: str, spec: PyramidSpec, grid: Grid, mapping: dict[str, Any]
+) -> None:
     lead = () if spec.channels is None else (spec.channels,)
-    names = grid.axes if spec.channels is None else ("c", *grid.axes)
-    reference = ngff.spatial_ref(grid)
-    mapping = {} if reference is None else {"grid_mapping": "spatial_ref"}
     create_array(
         group,
-        spec.array,
+        name,
         (*lead, *grid.shape),
         spec.dtype,
-        names,
+        grid.axes if spec.channels is None else ("c", *grid.axes),
         spec.fill_value,
         attributes={**spec.attributes, **mapping},
         channels=spec.channels is not None,
     )
+
+
+def _create_level(group: zarr.Group, name: str, spec: PyramidSpec, grid: Grid) -> None:
+    reference = ngff.spatial_ref(grid)
+    mapping = {} if reference is None else {"grid_mapping": "spatial_ref"}
+    _create_voxels(group, name, spec, grid, mapping)
     for axis, values in ngff.coordinates(grid).items():
         line = group.create_array(
             axis,
@@ -187,11 +196,11 @@ def write_window(array: zarr.Array[Any], window: Window, values: NDArray[Any]) -
     array[(Ellipsis, *window.slices)] = values
 
 
-def build_pyramid(group: zarr.Group, array: str, reduce: Reduce) -> None:
+def build_pyramid(group: zarr.Group, array: str | None, reduce: Reduce) -> None:
     """Fill the coarser levels from the full-size one, shard by shard."""
     level = 1
     while str(level) in group:
-        fine, coarse = array_at(group, f"{level - 1}/{array}"), array_at(group, f"{level}/{array}")
+        fine, coarse = (array_at(group, ngff.level_path(n, array)) for n in (level - 1, level))
         n = sum(name != "c" for name in coarse.metadata.dimension_names or ())
         for window in aligned_windows(coarse.shape[-n:], write_shape(coarse)[-n:]):
             write_window(coarse, window, _reduced(fine, coarse, window, reduce))
@@ -207,9 +216,13 @@ def _reduced(
     )
     start = tuple(a * f for a, f in zip(window.start, factors, strict=True))
     stop = tuple(b * f for b, f in zip(window.stop, factors, strict=True))
-    values = np.asarray(fine[(Ellipsis, *Window.between(start, stop).clipped(fine.shape[-n:]).slices)])
+    values = np.asarray(
+        fine[(Ellipsis, *Window.between(start, stop).clipped(fine.shape[-n:]).slices)]
+    )
     lead = values.ndim - n
-    missing = [(0, b * f - m) for b, f, m in zip(window.shape, factors, values.shape[lead:], strict=True)]
+    missing = [
+        (0, b * f - m) for b, f, m in zip(window.shape, factors, values.shape[lead:], strict=True)
+    ]
     values = np.pad(values, [(0, 0)] * lead + missing, mode="edge")
     return downsample(values, factors, reduce)
 

@@ -1,9 +1,10 @@
 """The volume store: a case's voxels, truth, validity and statistics.
 
-    <case>.zarr/          OME-NGFF image, attribute ``segflow`` with grid, sources, statistics
-      0/image  1/image …  pyramid, (C, Z, Y, X) or (C, Y, X), the source's own dtype
-      valid               boolean, (Z, Y, X) or (Y, X); unwritten chunks mean all valid
-      labels/truth/0/mask truth labelmap, class numbers, 255 (65535) where it says nothing
+<case>.zarr/          OME-NGFF image, attribute ``segflow`` with grid, sources, statistics
+  0/image  1/image …  pyramid, (C, Z, Y, X) or (C, Y, X), the source's own dtype
+  valid               boolean, (Z, Y, X) or (Y, X); unwritten chunks mean all valid
+  labels/truth/0 1 …  truth labelmap, class numbers, 255 (65535) where it says nothing; its
+                      levels are plain arrays, which ome-zarr-models demands inside ``labels``
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline.io.ngff import LabelClass
 from pipeline.space import Grid, Volume, Window, aligned_windows
 
 KIND = "volume"
+TRUTH = "labels/truth/0"
 
 
 def label_dtype(classes: int) -> np.dtype[Any]:
@@ -84,20 +86,20 @@ class VolumeWriter:
         labels.attrs["ome"] = {"version": ngff.VERSION, "labels": ["truth"]}
         truth = labels.create_group("truth")
         pyramid = store.PyramidSpec(
-            "mask", self.spec.grid, dtype, None, nodata, "mode", {"nodata": nodata}
+            None, self.spec.grid, dtype, None, nodata, "mode", {"nodata": nodata}
         )
         store.create_pyramid(truth, pyramid)
         truth.attrs["ome"] = {
             "version": ngff.VERSION,
-            "multiscales": [ngff.multiscales("truth", "mask", self.spec.grid, channels=False)],
+            "multiscales": [ngff.multiscales("truth", None, self.spec.grid, channels=False)],
             "image-label": ngff.image_label(classes, source="../../"),
         }
 
     def windows(self) -> list[Window]:
         """The boxes to write, each whole shards of every array: one read serves all."""
-        arrays = [self._level0("image"), store.array_at(self.root, "valid")]
+        arrays = [store.array_at(self.root, "0/image"), store.array_at(self.root, "valid")]
         if self.spec.classes is not None:
-            arrays.append(self._level0("labels/truth", "mask"))
+            arrays.append(store.array_at(self.root, TRUTH))
         n = len(self.spec.grid.shape)
         units = [store.write_shape(array)[-n:] for array in arrays]
         step = tuple(max(sizes) for sizes in zip(*units, strict=True))
@@ -111,17 +113,17 @@ class VolumeWriter:
             volume: Voxels and validity of that window.
             truth: Class numbers of that window, (Z, Y, X) or (Y, X); None where there are none.
         """
-        store.write_window(self._level0("image"), window, volume.array)
+        store.write_window(store.array_at(self.root, "0/image"), window, volume.array)
         if volume.valid is not None:
             store.write_window(store.array_at(self.root, "valid"), window, volume.valid)
         if truth is not None:
-            store.write_window(self._level0("labels/truth", "mask"), window, truth)
+            store.write_window(store.array_at(self.root, TRUTH), window, truth)
 
     def finish(self, statistics: dict[str, Any]) -> None:
         """Build the pyramids, add statistics and provenance, and publish the store."""
         store.build_pyramid(self.root, "image", "mean")
         if self.spec.classes is not None:
-            store.build_pyramid(self._truth(), "mask", "mode")
+            store.build_pyramid(self._truth(), None, "mode")
         described = {
             "kind": KIND,
             "grid": self.spec.grid.to_json(),
@@ -135,10 +137,6 @@ class VolumeWriter:
         group = self.root["labels/truth"]
         assert isinstance(group, zarr.Group)
         return group
-
-    def _level0(self, *names: str) -> zarr.Array[Any]:
-        *group, array = names
-        return store.array_at(self.root, "/".join([*group, "0", array]))
 
 
 class VolumeStore:
@@ -162,7 +160,7 @@ class VolumeStore:
         self.statistics: dict[str, Any] = attributes["statistics"]
         self._image = store.array_at(self.root, "0/image")
         self._valid = store.array_at(self.root, "valid")
-        self._truth = store.array_at(self.root, "labels/truth/0/mask") if "labels" in self.root else None
+        self._truth = store.array_at(self.root, TRUTH) if "labels" in self.root else None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -195,9 +193,11 @@ class VolumeStore:
     def overview(self) -> tuple[NDArray[Any], tuple[int, ...]]:
         """The coarsest pyramid level's voxels, (C, *S), and its downsampling factors."""
         level = len(ngff.pyramid_factors(self.grid)) - 1
-        return np.asarray(store.array_at(self.root, f"{level}/image")[...]), ngff.pyramid_factors(self.grid)[level]
+        return np.asarray(store.array_at(self.root, f"{level}/image")[...]), ngff.pyramid_factors(
+            self.grid
+        )[level]
 
     def truth_overview(self) -> NDArray[Any]:
         """Truth at the coarsest pyramid level, (*S)."""
         level = len(ngff.pyramid_factors(self.grid)) - 1
-        return np.asarray(store.array_at(self.root, f"labels/truth/{level}/mask")[...])
+        return np.asarray(store.array_at(self.root, f"labels/truth/{level}")[...])

@@ -47,6 +47,10 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, int]]):
         seed = int(np.random.SeedSequence([self._seed, position]).generate_state(1)[0])
         return *self._augment(image, label, seed), number
 
+    def __len__(self) -> int:
+        """Patches in the store; positions go on beyond it, pass after pass."""
+        return self._count
+
     def _number(self, position: int) -> int:
         """The patch at a position: every pass over the store has its own order."""
         turn, place = divmod(position, self._count)

@@ -113,7 +113,8 @@ def launch(
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *(f"--nproc-per-node={processes}", "--max-restarts=0", "-m", module, str(job_file)),
         ]
-        process = subprocess.Popen(
+        last: deque[str] = deque(maxlen=20)
+        with subprocess.Popen(
             command,
             env=_environment(processes, error_file),
             stdin=subprocess.PIPE,  # held open for as long as this process lives
@@ -121,16 +122,15 @@ def launch(
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-        )
-        last: deque[str] = deque(maxlen=20)
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                _hear(line, last, on_message)
-            code = process.wait()
-        except BaseException:  # a cancelled flow raises what is no Exception
-            _end_group(process)
-            raise
+        ) as process:
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    _hear(line, last, on_message)
+                code = process.wait()
+            except BaseException:  # a cancelled flow raises what is no Exception
+                _end_group(process)
+                raise
         if code != 0:
             raise TrainingError(_first_error(error_file, last, code))
 

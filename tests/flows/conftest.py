@@ -5,56 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
-REPOSITORY = Path(__file__).parents[2]
-SIDE = 64
-CASES = 8
+from tests.flows.discs import CASES, REPOSITORY, Ended, Segflow, draw_pair, settings_of
 
-# Prefect reads these when it is imported, which no test does before this file is.
+# Prefect and Dask read these when they are imported, which no test does before this file is.
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-
-Segflow = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def draw_pair(folder: Path, case: str, seed: int) -> None:
-    """A noisy picture with a bright disc, and the disc's mask: values 0 and 255."""
-    random = np.random.default_rng(seed)
-    centre, radius = random.uniform(20, 44, size=2), random.uniform(8, 16)
-    y, x = np.ogrid[:SIDE, :SIDE]
-    disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
-    picture = (disc * 120 + random.normal(60, 15, (SIDE, SIDE))).clip(0, 255)
-    for kind, pixels in (("images", picture), ("masks", disc * 255)):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / kind / f"{case}.png")
+os.environ["DASK_LOGGING__DISTRIBUTED"] = "error"
 
 
-def settings_of(root: Path, run: Path) -> dict[str, Any]:
-    """Settings of a run on such pictures that takes seconds."""
-    return {
-        "name": "discs",
-        "run_dir": str(run),
-        "data": {
-            "root": str(root),
-            "layout": "pairs",
-            "classes": [
-                {"name": "ground", "values": [0], "background": True},
-                {"name": "disc", "values": [255]},
-            ],
-        },
-        "plan": {"patch_shape": [32, 32], "base_features": 4, "stages": 2, "batch_size": 2},
-        "patch": {"per_case": 2},
-        "train": {"max_minutes": None, "max_steps": 4, "validations": 1, "loader_workers": 0},
-        "execute": {"on": "serial"},
-    }
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pass what Prefect leaves to the garbage collector, in whichever test that comes by."""
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.socket:ResourceWarning")
+    config.addinivalue_line("filterwarnings", "ignore:unclosed transport:ResourceWarning")
+    config.addinivalue_line("filterwarnings", "ignore:unclosed event loop:ResourceWarning")
 
 
 @pytest.fixture
@@ -68,28 +37,52 @@ def discs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def segflow(tmp_path: Path) -> Segflow:
-    """The command line in a process of its own, in an empty folder; gives exit code and output."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "COLUMNS": "100"}
+def segflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Segflow:
+    """The command line in this process, in an empty folder."""
+    from flows.cli import main
 
-    def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flows.cli", *map(str, arguments)],
-            cwd=tmp_path,
-            env=environment | {"PYTHONPATH": str(REPOSITORY)} | variables,
-            capture_output=True,
-            text=True,
-            timeout=240,
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["segflow", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Segflow:
+    """The command line in a process of its own, without a Prefect server, in an empty folder."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(REPOSITORY)}
+
+    def run(*arguments: str | Path) -> Ended:
+        command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+        found = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
         )
+        return Ended(found.returncode, found.stdout, found.stderr)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Prefect server of the tests' own, in a home of their own."""
-    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of the tests' own for Prefect, set before Prefect is imported."""
+    home = str(tmp_path_factory.mktemp("prefect"))
+    os.environ["PREFECT_HOME"] = home
+    return home
+
+
+@pytest.fixture(scope="session")
+def prefect_server(prefect_home: str) -> Iterator[None]:
+    """A Prefect server of the tests' own."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 

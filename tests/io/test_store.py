@@ -128,11 +128,19 @@ def test_a_window_that_shares_a_shard_is_refused_before_the_first_write(tmp_path
     assert (array[:] == 255).all()
 
 
+def test_in_a_sharded_mask_a_whole_chunk_is_no_write_window(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 2, (4200, 4700), dtype=np.uint8)
+    write_mask(tmp_path / "a.zarr", labels)
+    read = MaskStore(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(read.read(Window.whole(labels.shape)), labels)
+    writer = MaskWriter.create(tmp_path / "b.zarr", mask_spec(labels.shape))
+    with pytest.raises(StoreError, match=r"shards are \(4096, 5120\)"):
+        writer.write(Window((0, 0), (512, 512)), labels[:512, :512])
+
+
 def test_values_must_fill_their_window(tmp_path):
     writer = MaskWriter.create(tmp_path / "a.zarr", mask_spec((600, 700)))
-    with pytest.raises(
-        StoreError, match=r"\(512, 9\) values were given for a window of \(512, 512\)"
-    ):
+    with pytest.raises(StoreError, match=r"\(512, 9\) values were given for a window of"):
         writer.write(Window((0, 0), (512, 512)), np.ones((512, 9), np.uint8))
 
 
@@ -165,9 +173,7 @@ def test_litter_of_a_killed_writer_is_swept_away(tmp_path):
 
 
 def test_an_absent_store_is_named_with_what_to_do(tmp_path):
-    with pytest.raises(
-        StoreError, match=r"there is no store at .*a.zarr: run the stage that makes"
-    ):
+    with pytest.raises(StoreError, match=r"there is no store at .*a.zarr: run the stage"):
         MaskStore(tmp_path / "a.zarr")
 
 

@@ -1,0 +1,167 @@
+import shutil
+
+import numpy as np
+import pytest
+import zarr
+
+from pipeline.execute import ExecuteSettings
+from pipeline.io.manifest import usable_cases
+from pipeline.io.mask_store import MaskStore
+from pipeline.io.volume_store import VolumeStore
+from pipeline.model_file import load_model, read_card
+from pipeline.errors import ModelError
+from pipeline.normalise import normalise
+from pipeline.predict import CaseToPredict, PredictSettings, predict_cases, predict_shards
+from pipeline.space import Window
+from pipeline.tiled import best_processor
+from tests.test_tiled import whole_pass
+from tests.trained import small_plan, write_model
+
+SERIAL = ExecuteSettings(on="serial")
+SHAPE = (40, 130, 70)  # 1 x 3 x 2 chunks of 64: six pieces a mask
+
+
+@pytest.fixture
+def run(make_msd, take_in, tmp_path):
+    """Three ingested volumes and a model."""
+    take_in(make_msd(tmp_path / "data", cases=3, shape=SHAPE[::-1]), tmp_path)
+    write_model(tmp_path, small_plan(3))
+    return tmp_path
+
+
+def cases(run, folder="masks"):
+    rows = usable_cases(run / "manifest.jsonl")
+    return [CaseToPredict(r.id, run / "volumes" / r.store, run / folder / f"{r.id}.zarr") for r in rows]
+
+
+def go(run, folder="masks", execute=SERIAL, **settings):
+    return predict_cases(
+        cases(run, folder),
+        PredictSettings(**settings),
+        execute,
+        run_name="test",
+        model=run / "best.pt",
+        ledger=run / "ledger" / folder,
+    )
+
+
+def test_a_mask_is_the_labels_of_one_pass_over_the_whole_volume(run):
+    done = go(run, tile=(16, 16, 16), precision="float32")
+    network, card = load_model(run / "best.pt")
+    processor = best_processor(3, "cpu", "float32")
+    placed = processor.place(network, 3)
+    for case, mask in zip(cases(run), done.masks, strict=True):
+        volume = VolumeStore(case.store)
+        scalings = card.plan.normalisation.scalings(volume.statistics)
+        voxels = normalise(volume.read(Window.whole(SHAPE)), scalings)
+        labels = MaskStore(mask).read(Window.whole(SHAPE))
+        different = np.count_nonzero(labels != whole_pass(placed, voxels, processor))
+        assert different <= labels.size * 1e-6  # rounding ties in channels-last float32
+
+
+def test_serial_one_and_two_dask_workers_write_the_same_bytes(run, tree, monkeypatch):
+    monkeypatch.setattr("pipeline.predict.TASK_VOXELS", 100_000)  # else it is too little for Dask
+    trees = []
+    for name, execute in {
+        "serial": SERIAL,
+        "two": ExecuteSettings(on="local", workers=2),
+    }.items():
+        go(run, name, execute)
+        trees.append(tree(run / name))
+    assert trees[0] == trees[1]
+
+
+def test_prediction_goes_on_where_it_was_killed(run, tree, monkeypatch):
+    go(run, "whole")
+    ready = []
+
+    def killed_at_eighth(task):
+        if len(ready) == 8:
+            raise KeyboardInterrupt
+        ready.append(task.pieces[0].unit)
+        return predict_shards(task)
+
+    monkeypatch.setattr("pipeline.predict.predict_shards", killed_at_eighth)
+    with pytest.raises(KeyboardInterrupt):
+        go(run, "resumed")
+    assert len([p for p in (run / "resumed").iterdir() if p.suffix == ".zarr"]) == 1
+    counted = []
+
+    def count(task):
+        counted.append(task.pieces[0].unit)
+        return predict_shards(task)
+
+    monkeypatch.setattr("pipeline.predict.predict_shards", count)
+    go(run, "resumed")
+    assert len(counted) == 18 - 8
+    assert tree(run / "resumed") == tree(run / "whole")
+
+
+def test_an_unchanged_case_is_left_alone_and_a_changed_model_replaces_its_masks(run, times, tree):
+    go(run)
+    before, bytes_before = times(run / "masks"), tree(run / "masks")
+    go(run)
+    assert times(run / "masks") == before
+    write_model(run, small_plan(3), seed=1)
+    go(run)
+    assert tree(run / "masks") != bytes_before
+
+
+def test_a_lost_partial_store_is_not_trusted_to_its_ledger(run, tree):
+    go(run, "whole")
+    go(run, "lost")
+    shutil.rmtree(run / "lost")
+    go(run, "lost")
+    assert tree(run / "lost") == tree(run / "whole")
+
+
+def test_voxels_without_data_have_no_label(make_pairs, take_in, tmp_path, write_scene):
+    data = make_pairs(tmp_path / "data", side=60)
+    bands = np.full((3, 60, 64), 9, np.uint8)
+    bands[:, :10, :20] = 0
+    write_scene(tmp_path / "data/images/tile_0.tif", bands, nodata=0)
+    take_in(data, tmp_path)
+    write_model(tmp_path, small_plan(2, channels=3))
+    go(tmp_path)
+    labels = MaskStore(tmp_path / "masks/tile_0.zarr").read(Window.whole((60, 64)))
+    assert (labels[:10, :20] == 255).all()
+    assert np.count_nonzero(labels == 255) == 200
+
+
+def test_a_volume_of_other_channels_is_refused_and_the_others_get_masks(
+    make_pairs, take_in, tmp_path, write_scene
+):
+    data = make_pairs(tmp_path / "data", cases=3)
+    write_scene(tmp_path / "data/images/tile_1.tif", np.ones((2, 20, 24), np.uint8))
+    take_in(data, tmp_path)
+    write_model(tmp_path, small_plan(2, channels=3))
+    done = go(tmp_path)
+    assert [(r.case, r.reason) for r in done.refused] == [
+        ("tile_1", "it has 2 channels, the plan 3.")
+    ]
+    assert [m.stem for m in done.masks] == ["tile_0", "tile_2"]
+
+
+def test_a_mask_tells_where_it_comes_from(run):
+    done = go(run)
+    told = dict(zarr.open_group(done.masks[0], mode="r").attrs["segflow"])
+    card = read_card(run / "best.pt")
+    assert told["status"] == "complete"
+    assert told["model"] == {"id": card.model_id, "weights_sha256": card.weights_sha256}
+    assert {s["role"] for s in told["sources"]} == {"image", "mask"}
+    assert all(len(s["sha256"]) == 64 for s in told["sources"])
+    assert told["classes"] == {"background": 0, "liver": 1, "tumour": 2}
+    assert told["tiling"]["blend"] == "exact"
+
+
+def test_weights_that_are_not_the_sidecars_are_refused(run):
+    other = write_model(run / "other", small_plan(3), seed=5)
+    shutil.copy(other, run / "best.pt")
+    with pytest.raises(ModelError, match="not those its sidecar describes"):
+        load_model(run / "best.pt")
+
+
+def test_damaged_weights_are_a_sentence(run):
+    (run / "best.pt").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="damaged or of another network"):
+        load_model(run / "best.pt")

@@ -1,0 +1,116 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import DiceMetric
+
+from pipeline.errors import NothingUsableError
+from pipeline.execute import ExecuteSettings
+from pipeline.io.manifest import read_manifest
+from pipeline.io.mask_store import MaskSpec, MaskWriter
+from pipeline.io.ngff import LabelClass
+from pipeline.io.volume_store import VolumeStore
+from pipeline.metrics import class_counts, confusion
+from pipeline.model_file import read_card
+from pipeline.score import ScoreSettings, score, summarise
+from pipeline.space import Window
+from tests.trained import small_plan, write_model
+
+CLASSES = (LabelClass(0, "background", True), LabelClass(1, "liver"), LabelClass(2, "tumour"))
+SHAPE = (40, 66, 70)  # 1 x 2 x 2 chunks: the counts of a case are merged from four windows
+
+
+@pytest.fixture
+def run(make_msd, take_in, tmp_path):
+    """Five ingested cases, a model, and random masks that agree with the truth by half."""
+    take_in(make_msd(tmp_path / "data", cases=5, shape=SHAPE[::-1]), tmp_path)
+    model = write_model(tmp_path, small_plan(3))
+    folder = tmp_path / "predictions" / read_card(model).model_id
+    random = np.random.default_rng(2)
+    for row in read_manifest(tmp_path / "manifest.jsonl"):
+        volume = VolumeStore(tmp_path / "volumes" / row.store)
+        truth = volume.read_truth(Window.whole(SHAPE))
+        labels = np.where(random.random(SHAPE) < 0.5, truth, random.integers(0, 3, SHAPE))
+        final = folder / row.store
+        writer = MaskWriter.create(final, MaskSpec(volume.grid, CLASSES, "key", {}))
+        for z, y, x in np.ndindex(1, 2, 2):
+            box = Window((z * 64, y * 64, x * 64), (64, 64, 64)).clipped(SHAPE)
+            writer.write(box, labels[box.slices].astype(np.uint8))
+        writer.finish()
+        np.save(tmp_path / f"{row.id}.npy", labels)
+    return tmp_path
+
+
+def go(run, **settings):
+    return score(
+        ScoreSettings(**settings),
+        ExecuteSettings(on="serial"),
+        model=run / "best.pt",
+        manifest=run / "manifest.jsonl",
+        volumes=run / "volumes",
+        predictions=run / "predictions",
+        path=run / "scores.json",
+    )
+
+
+def one_hot(labels):
+    return torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), 3).movedim(-1, 0)
+
+
+def test_dice_is_what_monai_gives_for_the_whole_arrays(run):
+    scores = go(run)
+    for row in read_manifest(run / "manifest.jsonl"):
+        truth = VolumeStore(run / "volumes" / row.store).read_truth(Window.whole(SHAPE))
+        labels = np.load(run / f"{row.id}.npy")
+        metric = DiceMetric(include_background=False)
+        expected = metric(one_hot(labels)[None], one_hot(truth)[None])[0]
+        found = [r["dice"] for r in scores["cases"] if r["case"] == row.id]
+        assert found == pytest.approx(expected.tolist(), abs=1e-6)  # MONAI computes in float32
+
+
+def test_the_headline_is_the_mean_over_classes_of_the_mean_over_held_out_cases(run):
+    scores = go(run)
+    held_out = {r.id for r in read_manifest(run / "manifest.jsonl") if r.split == "test"}
+    by_class = {
+        name: np.mean([r["dice"] for r in scores["cases"] if r["class"] == name and r["case"] in held_out])
+        for name in ("liver", "tumour")
+    }
+    assert scores["mean"]["dice"] == pytest.approx(np.mean(list(by_class.values())), abs=1e-12)
+    assert scores["classes"]["liver"]["n_cases"] == len(held_out)
+    assert json.loads((run / "scores.json").read_text()) == scores
+    rows = list(csv.DictReader((run / "scores.csv").read_text().splitlines()))
+    assert len(rows) == len(scores["cases"]) == 10
+    assert "background" not in {r["class"] for r in rows}
+
+
+def test_a_class_absent_from_truth_and_mask_is_counted_and_not_averaged():
+    rows = [
+        {"case": "a", "split": "test", "class": "liver", "dice": 0.5, "iou": 0.4, "precision": 1.0, "recall": 0.3},
+        {"case": "b", "split": "test", "class": "liver", "dice": None, "iou": None, "precision": None, "recall": None},
+        {"case": "a", "split": "test", "class": "tumour", "dice": None, "iou": None, "precision": None, "recall": None},
+    ]
+    found = summarise(rows, CLASSES, "test")
+    assert found["classes"]["liver"]["dice"] == 0.5
+    assert (found["classes"]["liver"]["n_cases"], found["classes"]["liver"]["n_empty"]) == (1, 1)
+    assert found["classes"]["tumour"]["dice"] is None
+    assert found["mean"]["dice"] == 0.5
+
+
+def test_a_class_that_the_mask_invents_scores_zero():
+    truth, mask = np.zeros(10, np.uint8), np.array([1] + [0] * 9, np.uint8)
+    counts = class_counts(confusion(mask, truth, 2))[1]
+    assert (counts.tp, counts.fp, counts.fn, counts.tn) == (0, 1, 0, 9)
+    assert counts.dice == 0.0
+
+
+def test_voxels_without_truth_or_data_are_not_scored():
+    truth, mask = np.array([1, 1, 255, 0], np.uint8), np.array([1, 255, 1, 0], np.uint8)
+    assert confusion(mask, truth, 2).tolist() == [[1, 0], [0, 1]]
+
+
+def test_nothing_predicted_is_a_sentence(run):
+    write_model(run, small_plan(3), seed=9)
+    with pytest.raises(NothingUsableError, match="run `segflow predict`"):
+        go(run)

@@ -1,0 +1,145 @@
+from math import prod
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import halo, total_stride
+from pipeline.space import Window, aligned_windows
+from pipeline.tiled import (
+    Processor,
+    Tiling,
+    best_processor,
+    choose_tile,
+    cpu_has_bfloat16,
+    forward,
+    predict_labels,
+    read_voxels,
+    seam_mismatch,
+)
+from tests.trained import random_network, small_plan
+
+CPU = Processor("cpu", "float32", channels_last=False)
+
+
+def noise(shape, seed=0):
+    """Voxels of one channel, and the function that reads a window of them."""
+    voxels = np.random.default_rng(seed).normal(size=(1, *shape)).astype(np.float32)
+    return voxels, lambda window: voxels[(slice(None), *window.slices)]
+
+
+def whole_pass(model, voxels, processor):
+    """Labels of one pass over a volume padded with zeros to the stride of 4."""
+    shape = voxels.shape[1:]
+    padding = [(0, 0), *((0, -n % 4) for n in shape)]
+    logits = forward(model, np.pad(voxels, padding)[None], processor)[0]
+    labels = logits.argmax(dim=0).numpy()
+    return labels[tuple(slice(n) for n in shape)]
+
+
+def exact(model, tile):
+    return Tiling("exact", total_stride(model), halo(model), tile)
+
+
+@settings(max_examples=12)
+@given(
+    shape=st.tuples(*[st.integers(1, 90)] * 2),
+    tile=st.tuples(*[st.sampled_from([4, 12, 20, 32])] * 2),
+)
+def test_tiles_of_any_size_give_the_labels_of_one_pass_in_2d(shape, tile):
+    model = random_network(small_plan(2))
+    voxels, read = noise(shape)
+    labels = predict_labels(model, read, shape, Window.whole(shape), exact(model, tile), CPU)
+    assert np.array_equal(labels, whole_pass(model, voxels, CPU))
+
+
+@pytest.mark.parametrize("shape", [(37, 50, 41), (64, 20, 33), (5, 70, 6)])
+@pytest.mark.parametrize("tile", [(16, 16, 16), (32, 8, 24)])
+def test_tiles_of_any_size_give_the_labels_of_one_pass_in_3d(shape, tile):
+    model = random_network(small_plan(3))
+    voxels, read = noise(shape)
+    labels = predict_labels(model, read, shape, Window.whole(shape), exact(model, tile), CPU)
+    assert np.array_equal(labels, whole_pass(model, voxels, CPU))
+
+
+def test_a_halo_one_stride_too_narrow_does_change_labels():
+    """The proof above could otherwise pass with a network that hardly looks around."""
+    model = random_network(small_plan(2))
+    voxels, read = noise((200, 200))
+    narrow = Tiling("exact", (4, 4), (4, 4), (16, 16))
+    box = Window.whole((200, 200))
+    labels = predict_labels(model, read, (200, 200), box, narrow, CPU)
+    assert (labels != whole_pass(model, voxels, CPU)).any()
+
+
+@pytest.mark.skipif(not cpu_has_bfloat16(), reason="this CPU has no bfloat16 instructions")
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_tiles_are_exact_in_bfloat16_and_channels_last_too(ndim):
+    model = random_network(small_plan(ndim))
+    processor = best_processor(ndim, "cpu")
+    assert processor.precision == "bfloat16"
+    shape = (150, 131) if ndim == 2 else (60, 45, 52)
+    voxels, read = noise(shape)
+    placed = processor.place(model, ndim)
+    tiling = exact(model, (16,) * ndim)
+    labels = predict_labels(placed, read, shape, Window.whole(shape), tiling, processor)
+    different = np.count_nonzero(labels != whole_pass(placed, voxels, processor))
+    assert different <= prod(shape) * 1e-6  # DESIGN's promise 1: rounding ties only
+
+
+def test_a_volume_labelled_in_parts_is_the_volume_labelled_at_once():
+    model = random_network(small_plan(3))
+    shape = (30, 41, 26)
+    _, read = noise(shape)
+    tiling = exact(model, (12, 12, 12))
+    whole = predict_labels(model, read, shape, Window.whole(shape), tiling, CPU)
+    for box in aligned_windows(shape, (11, 17, 13)):
+        part = predict_labels(model, read, shape, box, tiling, CPU)
+        assert np.array_equal(part, whole[box.slices])
+
+
+def test_blended_tiles_do_not_depend_on_how_the_volume_is_cut():
+    model = random_network(small_plan(2, norm="instance"))
+    shape = (50, 61)
+    _, read = noise(shape)
+    tiling = Tiling("gaussian", (4, 4), (0, 0), (16, 16))
+    whole = predict_labels(model, read, shape, Window.whole(shape), tiling, CPU)
+    for box in aligned_windows(shape, (23, 19)):
+        assert np.array_equal(
+            predict_labels(model, read, shape, box, tiling, CPU), whole[box.slices]
+        )
+
+
+def test_the_self_test_counts_no_seam_for_exact_tiles_and_some_for_blended_ones():
+    shape = (120, 120)
+    _, read = noise(shape)
+    model = random_network(small_plan(2))
+    assert seam_mismatch(model, read, shape, exact(model, (64, 64)), CPU) == {
+        "voxels": 14400,
+        "different": 0,
+    }
+    blurred = random_network(small_plan(2, norm="instance"))
+    blended = Tiling("gaussian", (4, 4), (0, 0), (32, 32))
+    assert seam_mismatch(blurred, read, shape, blended, CPU)["different"] > 0
+
+
+@given(
+    largest=st.tuples(*[st.integers(1, 300)] * 3),
+    voxels=st.integers(8**3, 200**3),
+)
+def test_a_chosen_tile_keeps_to_its_budget_and_to_the_stride(largest, voxels):
+    stride, reach = (8, 8, 4), (8, 16, 8)
+    tile = choose_tile(stride, reach, largest, voxels)
+    limit = [-(-n // s) * s for n, s in zip(largest, stride, strict=True)]
+    assert all(t % s == 0 for t, s in zip(tile, stride, strict=True))
+    assert read_voxels(tile, reach, limit) <= voxels or tile == stride
+    assert all(t <= n for t, n in zip(tile, limit, strict=True)) or tile == stride
+
+
+def test_evaluation_leaves_no_gradient_behind():
+    model = random_network(small_plan(2))
+    logits = forward(model, np.zeros((1, 1, 8, 8), np.float32), CPU)
+    assert not logits.requires_grad
+    assert logits.dtype == torch.float32

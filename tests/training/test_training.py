@@ -1,0 +1,203 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import TrainingError
+from pipeline.execute import ExecuteSettings
+from pipeline.io.files import read_jsonl
+from pipeline.model_file import load_model, read_card
+from pipeline.patches import PatchSettings, patch
+from pipeline.tiled import Processor
+from pipeline.training import TrainSettings, train
+from pipeline.training.dataset import PatchDataset, PositionSampler
+from pipeline.training.distributed import Ranks, launch
+from pipeline.training.loop import StopSignal, _refuse_not_finite, train_rank
+from pipeline.training.train import plan_train
+from pipeline.training.transforms import Augment
+from tests.trained import small_plan
+
+ALONE = Ranks(0, 1, "cpu")
+CPU = Processor("cpu", "float32", channels_last=True)
+
+
+@pytest.fixture
+def run(make_msd, take_in, tmp_path):
+    """Five ingested volumes and their patches."""
+    take_in(make_msd(tmp_path / "data", cases=5, shape=(20, 24, 22)), tmp_path)
+    patch(
+        small_plan(3),
+        PatchSettings(),
+        ExecuteSettings(on="serial"),
+        manifest=tmp_path / "manifest.jsonl",
+        volumes=tmp_path / "volumes",
+        final=tmp_path / "patches.zarr",
+        ledger=tmp_path / "patch.jsonl",
+    )
+    return tmp_path
+
+
+def places(run, name="checkpoints"):
+    return {
+        "manifest": run / "manifest.jsonl",
+        "volumes": run / "volumes",
+        "patches": run / "patches.zarr",
+        "checkpoints": run / name,
+    }
+
+
+def recipe(**changes):
+    fields = {"max_minutes": None, "max_steps": 8, "validations": 2, "loader_workers": 0}
+    return TrainSettings(**(fields | changes))
+
+
+def tensors(path):
+    return torch.load(path, weights_only=True)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process between two steps."""
+
+
+def test_an_interrupted_training_ends_with_the_same_weights_bit_for_bit(run, monkeypatch):
+    settings = recipe(checkpoint_minutes=1e-9)  # a checkpoint after every step
+    whole = plan_train(small_plan(3), settings, **places(run, "whole"))
+    train_rank(whole, ALONE, CPU)
+
+    broken = plan_train(small_plan(3), settings, **places(run, "broken"))
+    average = "pipeline.training.checkpoint.TrainingState.update_average"
+    original = __import__("pipeline.training.checkpoint", fromlist=["x"]).TrainingState.update_average
+
+    def stops_at_fifth(self, step, decay):
+        if step == 5:
+            raise Interrupted
+        original(self, step, decay)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(average, stops_at_fifth)
+        train_rank(broken, ALONE, CPU)
+    assert tensors(run / "broken/last.pt")["position"] == 4 * 2
+    train_rank(broken, ALONE, CPU)
+    assert same(tensors(run / "broken/best.pt"), tensors(run / "whole/best.pt"))
+    assert same(tensors(run / "broken/last.pt")["model"], tensors(run / "whole/last.pt")["model"])
+    assert read_card(run / "broken/best.pt") == read_card(run / "whole/best.pt")
+    steps = [r["step"] for r in read_jsonl(run / "broken/log.jsonl")]
+    assert steps == [r["step"] for r in read_jsonl(run / "whole/log.jsonl")] == [4, 8, 8]
+
+
+def test_loader_processes_do_not_change_what_is_learnt(run):
+    for workers in (0, 2):
+        task = plan_train(
+            small_plan(3), recipe(loader_workers=workers), **places(run, f"workers{workers}")
+        )
+        train_rank(task, ALONE, CPU)
+    assert same(tensors(run / "workers0/best.pt"), tensors(run / "workers2/best.pt"))
+
+
+def test_two_processes_train_together_and_a_finished_training_is_found(run):
+    told = []
+    card = train(
+        small_plan(3),
+        recipe(processes=2),
+        **places(run),
+        progress=lambda stage, done, total, note: told.append(note),
+    )
+    network, stored = load_model(run / "checkpoints/best.pt")
+    assert stored.model_id == card.model_id
+    assert network.settings == small_plan(3).network
+    assert json.loads((run / "checkpoints/train.json").read_text())["model_id"] == card.model_id
+    before = (run / "checkpoints/best.pt").stat().st_mtime_ns
+    again = train(
+        small_plan(3),
+        recipe(processes=2),
+        **places(run),
+        progress=lambda stage, done, total, note: told.append(note),
+    )
+    assert again == card
+    assert (run / "checkpoints/best.pt").stat().st_mtime_ns == before
+    assert told[-1] == "up to date"
+
+
+def test_a_batch_that_processes_cannot_share_is_a_sentence(run):
+    with pytest.raises(TrainingError, match="multiple of train.processes"):
+        train(small_plan(3), recipe(processes=3), **places(run))
+
+
+def test_an_error_in_a_process_is_the_error_of_the_training(tmp_path):
+    with pytest.raises(TrainingError, match="absent"):
+        launch("tests.training.failing_rank", {}, 1, lambda message: None)
+
+
+def test_a_loss_that_is_no_number_names_its_cases(run):
+    names = json.loads((run / "patches.zarr/zarr.json").read_text())["attributes"]["segflow"]["cases"]
+    with pytest.raises(TrainingError, match=f"a batch of {names[0]}: .*train.learning_rate"):
+        _refuse_not_finite(torch.tensor(float("nan")), torch.tensor([0]), run / "patches.zarr")
+
+
+def test_sigterm_asks_for_an_end_after_the_step():
+    import os
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    stop = StopSignal()
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+    assert stop.asked
+
+
+def test_processes_see_together_what_one_would_see():
+    def first(ranks, batches=5):
+        samplers = [iter(PositionSampler(6, 6, rank, ranks)) for rank in range(ranks)]
+        return [sorted(p for s in samplers for p in next(s)) for _ in range(batches)]
+
+    assert first(1) == first(2) == first(3) == [list(range(n, n + 6)) for n in range(6, 36, 6)]
+
+
+def test_every_pass_sees_every_patch_once_in_its_own_order(run):
+    dataset = PatchDataset(run / "patches.zarr", Augment((16,) * 3, 0, False, 255), seed=3)
+    n = len(dataset)
+    passes = [[dataset[p][2] for p in range(turn * n, turn * n + n)] for turn in (0, 1)]
+    assert sorted(passes[0]) == sorted(passes[1]) == list(range(n))
+    assert passes[0] != passes[1]
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 12, 8)])
+def test_augmentation_is_a_function_of_its_seed(shape):
+    random = np.random.default_rng(0)
+    cut = tuple(n + 4 for n in shape)
+    image = random.normal(size=(2, *cut)).astype(np.float16)
+    label = random.integers(0, 3, cut).astype(np.uint8)
+    augment = Augment(shape, 1.0, True, 255)
+    first = [augment(image, label, seed) for seed in range(40)]
+    again = [augment(image, label, seed) for seed in reversed(range(40))][::-1]
+    assert all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, again))
+    assert all(a.shape == (2, *shape) and b.shape == shape for a, b in first)
+    assert len({a.numpy().tobytes() for a, _ in first}) == 40
+    assert {int(v) for _, b in first for v in b.unique()} <= {0, 1, 2, 255}
+
+
+def test_augmentation_moves_image_and_label_together():
+    """The image is its label, so after any warp they must still agree away from borders."""
+    label = np.zeros((40, 40), np.uint8)
+    label[12:30, 8:25] = 1
+    augment = Augment((32, 32), 1.0, True, 255)
+    augment._intensity.transforms = ()
+    for seed in range(30):
+        image, moved = augment(label[None].astype(np.float16), label, seed)
+        sure = (image[0] < 0.2) | (image[0] > 0.8)
+        sure &= moved != 255
+        assert torch.equal((image[0] > 0.5)[sure], (moved == 1)[sure])
+
+
+def test_without_strength_a_patch_is_cut_out_and_nothing_else():
+    image = np.arange(400, dtype=np.float16).reshape(1, 20, 20)
+    label = (image[0] % 3).astype(np.uint8)
+    found, classes = Augment((16, 16), 0.0, False, 255)(image, label, seed=4)
+    y, x = divmod(int(found[0, 0, 0]), 20)
+    assert torch.equal(found[0], torch.from_numpy(image[0, y : y + 16, x : x + 16]).float())
+    assert torch.equal(classes, torch.from_numpy(label[y : y + 16, x : x + 16]).long())
