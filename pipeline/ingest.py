@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,9 +133,14 @@ def _source(path: Path, role: Any, root: Path, known: dict[str, SourceFile]) -> 
     try:
         status = path.stat()
     except OSError as error:
-        raise CaseError(f"{name} does not exist.", "Restore the file, or remove its case.") from error
+        raise CaseError(
+            f"{name} does not exist.", "Restore the file, or remove its case."
+        ) from error
     before = known.get(name)
-    if before is not None and (before.size, before.mtime_ns) == (status.st_size, status.st_mtime_ns):
+    if before is not None and (before.size, before.mtime_ns) == (
+        status.st_size,
+        status.st_mtime_ns,
+    ):
         return before
     return SourceFile(name, role, status.st_size, status.st_mtime_ns, sha256_file(path))
 
@@ -205,7 +210,9 @@ def ingest(
     """
     cases = discover(data)
     known = {row.id: row for row in read_manifest(manifest)}
-    rows = {row.id: row for row in deal(cases, data, settings, known.values())}
+    dealt = {row.id: row for row in deal(cases, data, settings, known.values())}
+    # A case whose files are gone keeps its row, its split and its store.
+    rows = {**{case: row for case, row in known.items() if case not in dealt}, **dealt}
     refused: list[QuarantineRow] = []
     tasks = plan_ingest(data, cases, volumes, known.values())
     for number, done in enumerate(run_tasks(ingest_case, tasks, execute), start=1):
@@ -226,7 +233,7 @@ def ingest(
         progress(STAGE, number, len(tasks), case)
     write_manifest(manifest, rows.values())
     replace_quarantine(quarantine, STAGE, refused)
-    if len(refused) == len(rows):
+    if all(row.status == "quarantined" for row in rows.values()):
         raise NothingUsableError(_nothing_usable(refused, data.root))
     return read_manifest(manifest)
 
@@ -292,7 +299,10 @@ def deal(
     split_of = {row.group: (row.split, row.fold) for row in kept.values() if row.labelled}
     labelled = {c.case for c in cases if c.mask is not None or c.problem is not None}
     groups = {data.group_of(case) for case in labelled} | set(split_of)
-    want = {"test": _share(groups, settings.test_fraction), "val": _share(groups, settings.val_fraction)}
+    want = {
+        "test": _share(groups, settings.test_fraction),
+        "val": _share(groups, settings.val_fraction),
+    }
     for group in sorted(groups - set(split_of), key=lambda g: _rank(g, settings.seed)):
         split_of[group] = _next_split(split_of, want, settings.folds)
     rows = []

@@ -32,22 +32,22 @@ class Counts:
 
     @property
     def dice(self) -> float | None:
-        """2 tp / (2 tp + fp + fn) (Dice 1945); None where the class is empty."""
+        """Give 2 tp / (2 tp + fp + fn) (Dice 1945); None where the class is empty."""
         return None if self.empty else 2 * self.tp / (2 * self.tp + self.fp + self.fn)
 
     @property
     def iou(self) -> float | None:
-        """tp / (tp + fp + fn) (Jaccard 1912); None where the class is empty."""
+        """Give tp / (tp + fp + fn) (Jaccard 1912); None where the class is empty."""
         return None if self.empty else self.tp / (self.tp + self.fp + self.fn)
 
     @property
     def precision(self) -> float | None:
-        """tp / (tp + fp); None where the mask has none of the class."""
+        """Give tp / (tp + fp); None where the mask has none of the class."""
         return self.tp / (self.tp + self.fp) if self.tp + self.fp else None
 
     @property
     def recall(self) -> float | None:
-        """tp / (tp + fn); None where the truth has none of the class."""
+        """Give tp / (tp + fn); None where the truth has none of the class."""
         return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
 
 

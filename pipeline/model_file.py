@@ -61,7 +61,9 @@ def save_tensors(path: Path, value: Any) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def save_model(path: Path, state: Mapping[str, Tensor], plan: Plan, training: dict[str, Any]) -> None:
+def save_model(
+    path: Path, state: Mapping[str, Tensor], plan: Plan, training: dict[str, Any]
+) -> None:
     """Write weights and sidecar.
 
     Args:
@@ -124,7 +126,9 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
         network = build_model(card.plan.network)
         network.load_state_dict(state)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ModelError(f"the weights {path} are damaged or of another network: {error}") from error
+        raise ModelError(
+            f"the weights {path} are damaged or of another network: {error}"
+        ) from error
     if found != card.weights_sha256:
         raise ModelError(
             f"the weights {path} are not those its sidecar describes: run `segflow train` again"

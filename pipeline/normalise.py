@@ -48,9 +48,7 @@ class Normalisation(BaseModel):
         """
         if self.kind == "dataset":
             return self.channels
-        return tuple(
-            Scaling(mean=c["mean"], std=c["std"] or 1.0) for c in statistics["channels"]
-        )
+        return tuple(Scaling(mean=c["mean"], std=c["std"] or 1.0) for c in statistics["channels"])
 
 
 def normalise(volume: Volume, scalings: tuple[Scaling, ...]) -> NDArray[np.float32]:

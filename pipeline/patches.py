@@ -115,7 +115,8 @@ def _place(
         return []
     positions = store.statistics["positions"]
     random = np.random.default_rng([settings.seed, *_seed(row.id)])
-    present = [k for k in np.flatnonzero(counts) if k != plan.background] or [int(counts.argmax())]
+    labels = [int(k) for k in np.flatnonzero(counts)]
+    present = [k for k in labels if k != plan.background] or labels
     scalings = plan.normalisation.scalings(store.statistics)
     placements = []
     number = settings.per_case or _cover(store.grid.shape, plan.patch_shape)
@@ -123,7 +124,7 @@ def _place(
         if (i + 0.5) / number < settings.foreground:
             label = present[i % len(present)]
         else:
-            label = random.choice(len(counts), p=counts / counts.sum())
+            label = int(random.choice(len(counts), p=counts / counts.sum()))
         voxel = positions[label][random.integers(len(positions[label]))]
         window = _window_around(voxel, shape, plan.patch_shape, store.grid.shape, random)
         placements.append(Placement(row.id, store.path, window, scalings))

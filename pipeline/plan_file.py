@@ -103,7 +103,8 @@ def read_plan(path: Path) -> Plan:
         first: Any = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"])
         raise SettingsError(
-            f"{path}: {place or 'plan'}: {first['msg']}; undo the edit, or delete the file to plan anew"
+            f"{path}: {place or 'plan'}: {first['msg']}; undo the edit, or delete the file "
+            "to plan anew"
         ) from error
 
 

@@ -26,7 +26,7 @@ from pipeline.io.mask_store import MaskSpec, MaskWriter, mask_windows
 from pipeline.io.store import partial_key, published_key
 from pipeline.io.volume_store import VolumeStore, label_dtype, no_label
 from pipeline.model_file import ModelCard, load_model, read_card, versions
-from pipeline.network_tiling import pass_bytes, plan_tiling
+from pipeline.network_tiling import pass_bytes, plan_tiling, process_bytes
 from pipeline.normalise import Scaling, normalise
 from pipeline.space import Shape, Window
 from pipeline.tiled import (
@@ -310,7 +310,9 @@ def predict_cases(
     started = time.monotonic()
     card = read_card(model)
     processor = best_processor(card.plan.ndim, precision=settings.precision)
-    tiling = plan_tiling(card.plan, settings.memory_gb, settings.tile, _largest(cases))
+    tiling = plan_tiling(
+        card.plan, processor.precision, settings.memory_gb, settings.tile, _largest(cases)
+    )
     refused: dict[str, CaseError] = {}
     works: dict[Path, CaseWork] = {}
     for case in cases:
@@ -325,12 +327,13 @@ def predict_cases(
     todo = [piece for work in works.values() for piece in work.left.values()]
     place = _place(execute, processor, todo)
     tasks = _tasks(todo, model, card, tiling, processor, place)
-    peak = number = 0
+    baseline, peak, ready = process_bytes(), 0, 0
     for done in run_tasks(predict_shards, tasks, place):
         rows = done.row or [Labelled.failed(p, done.error) for p in done.task.pieces]
-        for number, row in enumerate(rows, start=number + 1):
+        for row in rows:
+            ready += 1
             work = works[row.final]
-            progress(STAGE, number, len(todo), work.note(row))
+            progress(STAGE, ready, len(todo), work.note(row))
             peak = max(peak, row.peak_bytes)
             if row.error is None:
                 work.done(row)
@@ -340,7 +343,9 @@ def predict_cases(
         seam = _self_test(todo[0], model, card, tiling, processor)
         facts = {"seam": seam, "cases": len(works), "peak_bytes": peak}
         facts |= {"voxels": sum(p.window.size for p in todo), "seconds": time.monotonic() - started}
-        write_json(ledger / f"{STAGE}.json", _record(card, tiling, processor, cases) | facts)
+        write_json(
+            ledger / f"{STAGE}.json", _record(card, tiling, processor, cases, baseline) | facts
+        )
     else:
         progress(STAGE, 1, 1, "up to date")
     return Predicted(
@@ -451,7 +456,11 @@ def _self_test(
 
 
 def _record(
-    card: ModelCard, tiling: Tiling, processor: Processor, cases: Sequence[CaseToPredict]
+    card: ModelCard,
+    tiling: Tiling,
+    processor: Processor,
+    cases: Sequence[CaseToPredict],
+    baseline: int,
 ) -> dict[str, Any]:
     """What was decided, for the report."""
     limit = [-(-n // s) * s for n, s in zip(_largest(cases), tiling.stride, strict=True)]
@@ -462,5 +471,5 @@ def _record(
         "precision": processor.precision,
         "device": processor.device,
         "channels_last": processor.channels_last,
-        "estimated_bytes": pass_bytes(card.plan, voxels),
+        "estimated_bytes": baseline + pass_bytes(card.plan, voxels, processor.precision),
     }

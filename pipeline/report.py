@@ -462,7 +462,7 @@ def _shown(evidence: Evidence, case: CaseScore, role: str, number: int) -> dict[
 
 
 def _read(volume: VolumeStore, mask: MaskStore | None) -> Pictured:
-    """Small cases whole, large ones from the coarsest level of the pyramid."""
+    """Small cases whole, large ones from a coarser level of the pyramid."""
     size = prod(volume.grid.shape) * len(volume.channels) * volume.dtype.itemsize
     if size > WHOLE_BYTES:
         image, factors = volume.overview()

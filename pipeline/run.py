@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fcntl
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -189,6 +190,26 @@ def outcome(run: RunDir) -> Outcome:
     return Outcome(len(complete - refused), len(refused))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which ``on``, ``off``, ``yes`` and ``no`` are words, as in YAML 1.2.
+
+    ``execute.on`` is a key that YAML 1.1 would read as ``true``.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:bool"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
     """Read run.yaml and apply ``key.sub=value`` overrides.
 
@@ -201,9 +222,11 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
             names the full key and the nearest valid one.
     """
     try:
-        value = yaml.safe_load(path.read_text())
+        value = _yaml(path.read_text())
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read ({error.strerror}): make one with `segflow init`") from error
+        raise SettingsError(
+            f"{path} cannot be read ({error.strerror}): make one with `segflow init`"
+        ) from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
@@ -216,7 +239,9 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
 def _apply(value: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise SettingsError(f"--set {override}: give key.sub=value, for example train.max_minutes=10")
+        raise SettingsError(
+            f"--set {override}: give key.sub=value, for example train.max_minutes=10"
+        )
     *parents, last = key.split(".")
     for parent in parents:
         inner = value.get(parent)
@@ -226,7 +251,7 @@ def _apply(value: dict[str, Any], override: str) -> None:
             raise SettingsError(f"--set {override}: {parent} holds a value, not settings")
         value = inner
     try:
-        value[last] = yaml.safe_load(text)
+        value[last] = _yaml(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {override}: {text!r} is not a YAML value") from error
 
@@ -264,7 +289,9 @@ def _fields(place: Sequence[str]) -> list[str]:
         if part.isdigit():
             continue
         annotation = model.model_fields[part].annotation
-        model = next((a for a in [annotation, *get_args(annotation)] if hasattr(a, "model_fields")), model)
+        model = next(
+            (a for a in [annotation, *get_args(annotation)] if hasattr(a, "model_fields")), model
+        )
     return list(model.model_fields)
 
 
@@ -302,7 +329,10 @@ def _ingest(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         volumes=run.volumes,
         progress=progress,
     )
-    splits = {s: sum(r.split == s and r.status == "complete" for r in rows) for s in ("train", "val", "test", "unlabelled")}
+    splits = {
+        s: sum(r.split == s and r.status == "complete" for r in rows)
+        for s in ("train", "val", "test", "unlabelled")
+    }
     parts = ", ".join(f"{n} {split}" for split, n in splits.items() if n)
     return f"{sum(splits.values())} cases ({parts}), {outcome(run).quarantined} quarantined"
 

@@ -154,9 +154,7 @@ class CaseStatistics:
             "channels": channels,
             "foreground": _sampled(self._foreground),
             "class_voxels": self._counts.tolist(),
-            "positions": [
-                [] if s.items is None else s.items.tolist() for s in self._positions
-            ],
+            "positions": [[] if s.items is None else s.items.tolist() for s in self._positions],
         }
 
 

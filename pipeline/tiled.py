@@ -60,7 +60,8 @@ class Processor:
 
     def place(self, model: nn.Module, ndim: int) -> nn.Module:
         """The network in evaluation mode, on the device, in the memory format."""
-        return model.to(self.device, memory_format=self._format(ndim)).eval()
+        placed: nn.Module = model.to(self.device)
+        return placed.to(memory_format=self._format(ndim)).eval()  # type: ignore[call-overload,no-any-return]
 
     def tensor(self, batch: NDArray[Any] | Tensor) -> Tensor:
         """A batch, (B, C, *S), on the device, in the memory format."""

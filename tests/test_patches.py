@@ -23,10 +23,10 @@ def taken(make_msd, take_in, tmp_path):
     return tmp_path / "run"
 
 
-def cut(run, name="patches.zarr", execute=SERIAL, settings=PatchSettings()):
+def cut(run, name="patches.zarr", execute=SERIAL, settings=None):
     patch(
         small_plan(3),
-        settings,
+        settings or PatchSettings(),
         execute,
         manifest=run / "manifest.jsonl",
         volumes=run / "volumes",
@@ -107,10 +107,14 @@ def test_cutting_goes_on_where_it_was_killed(taken, tree, monkeypatch):
 
 
 def test_cases_without_a_labelled_voxel_are_nothing_to_learn_from(make_pairs, take_in, tmp_path):
-    data = make_pairs(tmp_path / "data", ignore_values=(1, 2), classes=(
-        {"name": "a", "values": (7,)},
-        {"name": "b", "values": (8,)},
-    ))
+    data = make_pairs(
+        tmp_path / "data",
+        ignore_values=(1, 2),
+        classes=(
+            {"name": "a", "values": (7,)},
+            {"name": "b", "values": (8,)},
+        ),
+    )
     take_in(data, tmp_path / "run")
     plan = small_plan(2, channels=3)
     rows = usable_cases(tmp_path / "run/manifest.jsonl", ["train"])

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import zarr
 
+from pipeline.errors import ModelError
 from pipeline.execute import ExecuteSettings
 from pipeline.io.manifest import usable_cases
 from pipeline.io.mask_store import MaskStore
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import load_model, read_card
-from pipeline.errors import ModelError
 from pipeline.normalise import normalise
 from pipeline.predict import CaseToPredict, PredictSettings, predict_cases, predict_shards
 from pipeline.space import Window
@@ -31,7 +31,9 @@ def run(make_msd, take_in, tmp_path):
 
 def cases(run, folder="masks"):
     rows = usable_cases(run / "manifest.jsonl")
-    return [CaseToPredict(r.id, run / "volumes" / r.store, run / folder / f"{r.id}.zarr") for r in rows]
+    return [
+        CaseToPredict(r.id, run / "volumes" / r.store, run / folder / f"{r.id}.zarr") for r in rows
+    ]
 
 
 def go(run, folder="masks", execute=SERIAL, **settings):

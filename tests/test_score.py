@@ -74,7 +74,9 @@ def test_the_headline_is_the_mean_over_classes_of_the_mean_over_held_out_cases(r
     scores = go(run)
     held_out = {r.id for r in read_manifest(run / "manifest.jsonl") if r.split == "test"}
     by_class = {
-        name: np.mean([r["dice"] for r in scores["cases"] if r["class"] == name and r["case"] in held_out])
+        name: np.mean(
+            [r["dice"] for r in scores["cases"] if r["class"] == name and r["case"] in held_out]
+        )
         for name in ("liver", "tumour")
     }
     assert scores["mean"]["dice"] == pytest.approx(np.mean(list(by_class.values())), abs=1e-12)
@@ -87,9 +89,33 @@ def test_the_headline_is_the_mean_over_classes_of_the_mean_over_held_out_cases(r
 
 def test_a_class_absent_from_truth_and_mask_is_counted_and_not_averaged():
     rows = [
-        {"case": "a", "split": "test", "class": "liver", "dice": 0.5, "iou": 0.4, "precision": 1.0, "recall": 0.3},
-        {"case": "b", "split": "test", "class": "liver", "dice": None, "iou": None, "precision": None, "recall": None},
-        {"case": "a", "split": "test", "class": "tumour", "dice": None, "iou": None, "precision": None, "recall": None},
+        {
+            "case": "a",
+            "split": "test",
+            "class": "liver",
+            "dice": 0.5,
+            "iou": 0.4,
+            "precision": 1.0,
+            "recall": 0.3,
+        },
+        {
+            "case": "b",
+            "split": "test",
+            "class": "liver",
+            "dice": None,
+            "iou": None,
+            "precision": None,
+            "recall": None,
+        },
+        {
+            "case": "a",
+            "split": "test",
+            "class": "tumour",
+            "dice": None,
+            "iou": None,
+            "precision": None,
+            "recall": None,
+        },
     ]
     found = summarise(rows, CLASSES, "test")
     assert found["classes"]["liver"]["dice"] == 0.5

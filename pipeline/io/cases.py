@@ -300,7 +300,7 @@ class LabelLookup:
                 f"its mask holds the value {met}, which is of no class (known: {known}).",
                 "Correct the mask, or add the value to data.classes or data.ignore_values.",
             )
-        labels = self._labels[place]
+        labels: NDArray[Any] = self._labels[place]
         if nan is not None:
             labels[nan] = no_label(self.dtype)
         return labels

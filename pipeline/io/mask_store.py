@@ -1,8 +1,8 @@
 """The mask store: what segflow delivers, readable without segflow.
 
-    <case>.zarr/        OME-NGFF image-label, attribute ``segflow`` with provenance
-      0/mask  1/mask …  labels, (Z, Y, X) or (Y, X), 255 (65535) where there is no data
-      0/y 0/x 0/spatial_ref   coordinates and CRS, so that xarray opens a level as a dataset
+<case>.zarr/        OME-NGFF image-label, attribute ``segflow`` with provenance
+  0/mask  1/mask …  labels, (Z, Y, X) or (Y, X), 255 (65535) where there is no data
+  0/y 0/x 0/spatial_ref   coordinates and CRS, so that xarray opens a level as a dataset
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 
 from pipeline.io import ngff, store
+from pipeline.io.layout import choose_layout
 from pipeline.io.ngff import LabelClass
 from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.space import Grid, Shape, Window, aligned_windows
@@ -88,7 +89,7 @@ class MaskWriter:
 
 def mask_windows(shape: Shape, classes: int) -> list[Window]:
     """The boxes in which a mask of this shape is written: its shards."""
-    layout = store.choose_layout(shape, label_dtype(classes))
+    layout = choose_layout(shape, label_dtype(classes))
     return aligned_windows(shape, layout.write)
 
 
@@ -120,6 +121,6 @@ class MaskStore:
         return aligned_windows(self.grid.shape, store.write_shape(self._mask))
 
     def overview(self) -> NDArray[Any]:
-        """Labels at the coarsest pyramid level, (*S)."""
-        level = len(ngff.pyramid_factors(self.grid)) - 1
+        """Labels of a pyramid level small enough to look at, (*S)."""
+        level = store.overview_level(self.grid)
         return np.asarray(store.array_at(self.root, f"{level}/mask")[...])

@@ -45,7 +45,9 @@ class PatchSpec:
     @property
     def per_shard(self) -> int:
         """Patches in a shard."""
-        return min(self.count, max(1, SHARD_BYTES // (2 * self.channels * int(np.prod(self.shape)))))
+        return min(
+            self.count, max(1, SHARD_BYTES // (2 * self.channels * int(np.prod(self.shape))))
+        )
 
     @property
     def shards(self) -> list[range]:

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from pipeline.space import Grid, Shape, Window, aligned_windows
 
 CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
 Reduce = Literal["mean", "mode"]
+OVERVIEW_VOXELS = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def write_window(array: zarr.Array[Any], window: Window, values: NDArray[Any]) -
         )
     if values.shape[-n:] != window.shape:
         raise StoreError(f"{values.shape} values were given for a window of {window.shape}")
-    array[(Ellipsis, *window.slices)] = values
+    array[(..., *window.slices)] = values  # type: ignore[index]
 
 
 def build_pyramid(group: zarr.Group, array: str | None, reduce: Reduce) -> None:
@@ -201,10 +203,14 @@ def build_pyramid(group: zarr.Group, array: str | None, reduce: Reduce) -> None:
     level = 1
     while str(level) in group:
         fine, coarse = (array_at(group, ngff.level_path(n, array)) for n in (level - 1, level))
-        n = sum(name != "c" for name in coarse.metadata.dimension_names or ())
+        n = sum(name != "c" for name in _axes(coarse))
         for window in aligned_windows(coarse.shape[-n:], write_shape(coarse)[-n:]):
             write_window(coarse, window, _reduced(fine, coarse, window, reduce))
         level += 1
+
+
+def _axes(array: zarr.Array[Any]) -> tuple[str | None, ...]:
+    return getattr(array.metadata, "dimension_names", None) or ()
 
 
 def _reduced(
@@ -217,7 +223,7 @@ def _reduced(
     start = tuple(a * f for a, f in zip(window.start, factors, strict=True))
     stop = tuple(b * f for b, f in zip(window.stop, factors, strict=True))
     values = np.asarray(
-        fine[(Ellipsis, *Window.between(start, stop).clipped(fine.shape[-n:]).slices)]
+        fine[(..., *Window.between(start, stop).clipped(fine.shape[-n:]).slices)]  # type: ignore[index]
     )
     lead = values.ndim - n
     missing = [
@@ -250,14 +256,17 @@ def downsample(values: NDArray[Any], factors: Shape, reduce: Reduce) -> NDArray[
     if reduce == "mode":
         # A block has 8 voxels at most: uint8 counts them in an eighth of the default's memory.
         votes = np.stack([(stack == voxel).sum(axis=0, dtype=np.uint8) for voxel in stack])
-        return np.take_along_axis(stack, votes.argmax(axis=0)[None], axis=0)[0]
+        chosen: NDArray[Any] = np.take_along_axis(stack, votes.argmax(axis=0)[None], axis=0)[0]
+        return chosen
     if np.issubdtype(values.dtype, np.floating):
         present = np.isfinite(stack)
         total = np.where(present, stack, 0).sum(axis=0, dtype=np.float64)
         count = present.sum(axis=0)
         mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-        return mean.astype(values.dtype)
-    return np.rint(stack.mean(axis=0, dtype=np.float64)).astype(values.dtype)
+    else:
+        mean = np.rint(stack.mean(axis=0, dtype=np.float64))
+    result: NDArray[Any] = mean.astype(values.dtype)
+    return result
 
 
 def publish(final: Path, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -292,6 +301,13 @@ def _consolidate(root: zarr.Group) -> None:
         # Zarr says that other implementations may not know the copy: they then read the originals.
         warnings.filterwarnings("ignore", "Consolidated metadata", ZarrUserWarning)
         zarr.consolidate_metadata(root.store)
+
+
+def overview_level(grid: Grid) -> int:
+    """The finest pyramid level that a report can read at once; the coarsest if none is small."""
+    factors = ngff.pyramid_factors(grid)
+    small = [i for i, f in enumerate(factors) if prod(grid.coarser(f).shape) <= OVERVIEW_VOXELS]
+    return small[0] if small else len(factors) - 1
 
 
 def open_complete(path: Path, kind: str) -> zarr.Group:

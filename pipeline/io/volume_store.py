@@ -18,6 +18,7 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 
+from pipeline.errors import StoreError
 from pipeline.io import ngff, store
 from pipeline.io.ngff import LabelClass
 from pipeline.space import Grid, Volume, Window, aligned_windows
@@ -185,19 +186,18 @@ class VolumeStore:
             StoreError: The case has no truth.
         """
         if self._truth is None:
-            raise store.StoreError(f"{self.path} holds no truth mask: only labelled cases have one")
+            raise StoreError(f"{self.path} holds no truth mask: only labelled cases have one")
         labels = np.asarray(self._truth[window.slices])
         valid = np.asarray(self._valid[window.slices])
         return np.where(valid, labels, np.asarray(no_label(labels.dtype), labels.dtype))
 
     def overview(self) -> tuple[NDArray[Any], tuple[int, ...]]:
-        """The coarsest pyramid level's voxels, (C, *S), and its downsampling factors."""
-        level = len(ngff.pyramid_factors(self.grid)) - 1
-        return np.asarray(store.array_at(self.root, f"{level}/image")[...]), ngff.pyramid_factors(
-            self.grid
-        )[level]
+        """Voxels of a pyramid level small enough to look at, (C, *S), and its downsampling."""
+        level = store.overview_level(self.grid)
+        voxels = np.asarray(store.array_at(self.root, f"{level}/image")[...])
+        return voxels, ngff.pyramid_factors(self.grid)[level]
 
     def truth_overview(self) -> NDArray[Any]:
-        """Truth at the coarsest pyramid level, (*S)."""
-        level = len(ngff.pyramid_factors(self.grid)) - 1
+        """Truth at the level of ``overview``, (*S)."""
+        level = store.overview_level(self.grid)
         return np.asarray(store.array_at(self.root, f"labels/truth/{level}")[...])

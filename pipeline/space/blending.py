@@ -29,6 +29,6 @@ def gaussian_weights(shape: Shape, sigma_fraction: float = 0.125) -> NDArray[np.
     for n in shape:
         offset = np.arange(n, dtype=np.float64) - (n - 1) / 2
         weights = np.multiply.outer(weights, np.exp(-0.5 * (offset / (sigma_fraction * n)) ** 2))
-    result = np.maximum(weights / weights.max(), 1e-3).astype(np.float32)
+    result: NDArray[np.float32] = np.maximum(weights / weights.max(), 1e-3).astype(np.float32)
     result.setflags(write=False)
     return result

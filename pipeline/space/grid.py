@@ -84,8 +84,9 @@ class Grid:
         Returns:
             Coordinates in world order, shape (..., n).
         """
-        points = np.asarray(index, dtype=np.float64)
-        return points @ self.matrix[:-1, :-1].T + self.matrix[:-1, -1]
+        points: NDArray[np.float64] = np.asarray(index, dtype=np.float64)
+        turned: NDArray[np.float64] = points @ self.matrix[:-1, :-1].T
+        return np.add(turned, self.matrix[:-1, -1], dtype=np.float64)
 
     def world_to_index(self, world: ArrayLike) -> NDArray[np.float64]:
         """Indices, fractions included, of world coordinates; the inverse of index_to_world."""

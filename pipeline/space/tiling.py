@@ -76,7 +76,9 @@ def aligned_windows(shape: Shape, step: Shape) -> list[Window]:
     return [Window(start, tuple(step)).clipped(shape) for start in starts]
 
 
-def halo_tiles(write: Window, shape: Shape, tile: Shape, halo: Shape, stride: Shape) -> list[HaloTile]:
+def halo_tiles(
+    write: Window, shape: Shape, tile: Shape, halo: Shape, stride: Shape
+) -> list[HaloTile]:
     """Cut a write window into tiles that a network can run as if it saw the whole array.
 
     A read window is its write window grown by the halo, pushed outward to multiples of the total

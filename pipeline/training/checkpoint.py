@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+
 import torch
 from torch import nn
 from torch.optim import Optimizer

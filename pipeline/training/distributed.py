@@ -49,7 +49,7 @@ class Ranks:
             return model
         if self.device == "cpu":  # torch synchronises batch norm on GPUs only
             return DistributedDataParallel(model)
-        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(synchronised, device_ids=[torch.device(self.device).index])
 
     def total(self, values: Tensor) -> Tensor:
@@ -177,7 +177,9 @@ def _first_error(error_file: Path, last: deque[str], code: int) -> str:
         said = message["message"] if isinstance(message, dict) else message
         return str(said).removeprefix("TrainingError: ").removeprefix("ModelError: ")
     tail = " | ".join(line for line in last if line)[-600:]
-    return f"training ended with code {code}; run the same command again to go on. Last words: {tail}"
+    return (
+        f"training ended with code {code}; run the same command again to go on. Last words: {tail}"
+    )
 
 
 def die_with_parent() -> None:

@@ -100,7 +100,9 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
         # Whole held-out cases, and the best weights so far.
         if budget.validation_due(step):
             with budget.validating(step, ranks):
-                found = validate(state.average, task.validation, plan, task.tiling, processor, ranks)
+                found = validate(
+                    state.average, task.validation, plan, task.tiling, processor, ranks
+                )
             log.validation(step, state.position, found)
             if state.improved(found["dice"], step) and ranks.first:
                 facts = {"steps": step, "position": state.position, "val_dice": found["dice"]}

@@ -1,6 +1,6 @@
 """What ``torch.distributed.run`` starts: one process of a training.
 
-    python -m torch.distributed.run --nproc-per-node=2 -m pipeline.training.rank job.json
+python -m torch.distributed.run --nproc-per-node=2 -m pipeline.training.rank job.json
 """
 
 from __future__ import annotations

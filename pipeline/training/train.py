@@ -16,6 +16,7 @@ from pipeline.io.patch_store import PatchStore
 from pipeline.model_file import ModelCard, read_card
 from pipeline.network_tiling import plan_tiling
 from pipeline.plan_file import Plan
+from pipeline.tiled import best_processor
 from pipeline.training.distributed import launch
 from pipeline.training.loop import TrainTask
 from pipeline.training.rank import task_to_json
@@ -62,7 +63,7 @@ def plan_train(
         patches=patches,
         validation=tuple(volumes / row.store for row in held_out),
         checkpoints=checkpoints,
-        tiling=plan_tiling(plan),
+        tiling=plan_tiling(plan, best_processor(plan.ndim, precision=settings.precision).precision),
     )
 
 

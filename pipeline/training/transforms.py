@@ -100,7 +100,9 @@ class Augment:
         # Labels are moved up by one, so that what lies outside (0) can be told from class 0.
         raised = np.where(label == self._no_label, 0, label.astype(np.int32) + 1)
         self._affine.set_random_state(int(random.randint(2**31)))
-        warped = self._affine({IMAGE: image.astype(np.float32), LABEL: raised[None].astype(np.float32)})
+        warped = self._affine(
+            {IMAGE: image.astype(np.float32), LABEL: raised[None].astype(np.float32)}
+        )
         classes = _plain(warped[LABEL])[0].round().long() - 1
         return _plain(warped[IMAGE]), torch.where(classes < 0, self._no_label, classes)
 

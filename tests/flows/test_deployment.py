@@ -151,9 +151,8 @@ def test_a_new_dataset_is_run_scheduled_and_cancelled(
     prefect(*run, "--params", long)
     log = tmp_path / "long" / "checkpoints" / "log.jsonl"
     until(lambda: log.exists() and log.stat().st_size > 0, 180)
-    (running,) = prefect.ask(
-        "flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-    )
+    now = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+    (running,) = prefect.ask("flow_runs/filter", now)
     assert prefect("flow-run", "cancel", running["id"]).returncode == 0
     until(lambda: "CANCELLED" in prefect.states("new-dataset"), 60)
     until(lambda: not _grows(log), 60)

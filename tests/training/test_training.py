@@ -71,7 +71,9 @@ def test_an_interrupted_training_ends_with_the_same_weights_bit_for_bit(run, mon
 
     broken = plan_train(small_plan(3), settings, **places(run, "broken"))
     average = "pipeline.training.checkpoint.TrainingState.update_average"
-    original = __import__("pipeline.training.checkpoint", fromlist=["x"]).TrainingState.update_average
+    original = __import__(
+        "pipeline.training.checkpoint", fromlist=["x"]
+    ).TrainingState.update_average
 
     def stops_at_fifth(self, step, decay):
         if step == 5:
@@ -124,7 +126,7 @@ def test_two_processes_train_together_and_a_finished_training_is_found(run):
 
 
 def test_a_batch_that_processes_cannot_share_is_a_sentence(run):
-    with pytest.raises(TrainingError, match="multiple of train.processes"):
+    with pytest.raises(TrainingError, match=r"multiple of train\.processes"):
         train(small_plan(3), recipe(processes=3), **places(run))
 
 
@@ -134,8 +136,10 @@ def test_an_error_in_a_process_is_the_error_of_the_training(tmp_path):
 
 
 def test_a_loss_that_is_no_number_names_its_cases(run):
-    names = json.loads((run / "patches.zarr/zarr.json").read_text())["attributes"]["segflow"]["cases"]
-    with pytest.raises(TrainingError, match=f"a batch of {names[0]}: .*train.learning_rate"):
+    names = json.loads((run / "patches.zarr/zarr.json").read_text())["attributes"]["segflow"][
+        "cases"
+    ]
+    with pytest.raises(TrainingError, match=rf"a batch of {names[0]}: .*train\.learning_rate"):
         _refuse_not_finite(torch.tensor(float("nan")), torch.tensor([0]), run / "patches.zarr")
 
 
@@ -175,7 +179,9 @@ def test_augmentation_is_a_function_of_its_seed(shape):
     augment = Augment(shape, 1.0, True, 255)
     first = [augment(image, label, seed) for seed in range(40)]
     again = [augment(image, label, seed) for seed in reversed(range(40))][::-1]
-    assert all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, again))
+    assert all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, again, strict=True)
+    )
     assert all(a.shape == (2, *shape) and b.shape == shape for a, b in first)
     assert len({a.numpy().tobytes() for a, _ in first}) == 40
     assert {int(v) for _, b in first for v in b.unique()} <= {0, 1, 2, 255}
