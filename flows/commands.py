@@ -20,11 +20,13 @@ MOST_ROWS = 50
 def demo(kind: Literal["volume", "scene"], folder: Path, console: Console) -> None:
     """Make a dataset, run every stage, and say how to open a mask."""
     from pipeline.demo import make_demo
+    from pipeline.io.files import read_json
 
     console.line(f"making a synthetic {kind} dataset in {folder}")
     settings = make_demo(kind, folder)
     _run(settings, "ingest", "report", console)
-    mask = next(iter(sorted(settings.dir.predictions.glob("*/*.zarr"))))
+    model = read_json(settings.dir.model.with_suffix(".json"))["model_id"]
+    mask = min((settings.dir.predictions / model).glob("*.zarr"))
     console.result |= {"mask": str(mask)}
     console.line(f"masks: {mask.parent}\nreport: {settings.dir.report}\nto open a mask:")
     console.line(f"  python -c \"import zarr; print(zarr.open_array('{mask}/0/mask')[:].shape)\"")

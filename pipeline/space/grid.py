@@ -84,14 +84,14 @@ class Grid:
         Returns:
             Coordinates in world order, shape (..., n).
         """
-        points: NDArray[np.float64] = np.asarray(index, dtype=np.float64)
-        turned: NDArray[np.float64] = points @ self.matrix[:-1, :-1].T
-        return np.add(turned, self.matrix[:-1, -1], dtype=np.float64)
+        points = np.asarray(index, dtype=np.float64)
+        return np.asarray(points @ self.matrix[:-1, :-1].T + self.matrix[:-1, -1], np.float64)
 
     def world_to_index(self, world: ArrayLike) -> NDArray[np.float64]:
         """Indices, fractions included, of world coordinates; the inverse of index_to_world."""
         offset = np.asarray(world, dtype=np.float64) - self.matrix[:-1, -1]
-        return np.linalg.solve(self.matrix[:-1, :-1], offset[..., None])[..., 0]
+        index = np.linalg.solve(self.matrix[:-1, :-1], offset[..., None])[..., 0]
+        return np.asarray(index, np.float64)
 
     def cropped(self, window: Window) -> Grid:
         """The grid of a window: same world, its origin at the window's start."""

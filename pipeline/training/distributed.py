@@ -141,6 +141,8 @@ def _environment(processes: int, error_file: Path) -> dict[str, str]:
         **os.environ,
         # Explicit: a Dask cluster started earlier may have left 1 behind.
         "OMP_NUM_THREADS": str(threads),
+        # Threads that spin while they wait rob the loaders, and stall when cores are shared.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "PYTHONUNBUFFERED": "1",
         "TORCHELASTIC_ERROR_FILE": str(error_file),
         # The rendezvous is on this machine; names need not resolve.

@@ -54,6 +54,7 @@ class Budget:
         self._before_s = elapsed_s
         self._first_step: int | None = None
         self._measured_from_s = 0.0
+        self._measured_from_step = 0
         self._step_s = 0.0
         self._validation_s = 0.0
         self.total_steps = total_steps or (None if settings.max_minutes else settings.max_steps)
@@ -65,20 +66,25 @@ class Budget:
 
     @property
     def step_s(self) -> float:
-        """Seconds of a step, measured; 0 while not known."""
+        """Seconds of a step, measured since the last validation; 0 while not known."""
         return self._step_s
 
     def stepped(self, step: int, ranks: Ranks) -> None:
         """Take note of a step; the pace is known after the first few."""
         if self._first_step is None:
             self._first_step = step
-        taken = step - self._first_step
-        if taken == WARM_STEPS:
-            self._measured_from_s = self.elapsed_s
-        if taken == WARM_STEPS + MEASURED_STEPS:
-            self._step_s = (self.elapsed_s - self._measured_from_s) / MEASURED_STEPS
+        if step - self._first_step == WARM_STEPS:
+            self._measure_from(step)
+        measured = step - self._measured_from_step
+        if self._measured_from_step and measured >= MEASURED_STEPS:
+            self._step_s = (self.elapsed_s - self._measured_from_s) / measured
             if self.total_steps is None:
                 self.total_steps = ranks.agree(self._fitting(step))
+        if self.total_steps is None and step == self._settings.max_steps:
+            self.total_steps = step
+
+    def _measure_from(self, step: int) -> None:
+        self._measured_from_step, self._measured_from_s = step, self.elapsed_s
 
     def _fitting(self, step: int) -> int:
         assert self._settings.max_minutes is not None
@@ -100,6 +106,7 @@ class Budget:
         before_s = self.elapsed_s
         yield
         self._validation_s = self.elapsed_s - before_s
+        self._measure_from(step)
         timed = self._settings.max_minutes is not None and self._step_s > 0
         if timed and self.total_steps is not None and step < self.total_steps:
             fitting = ranks.agree(self._fitting(step))

@@ -89,7 +89,7 @@ def test_a_mask_comes_back_as_it_was_written_with_its_provenance(tmp_path):
     assert read.attributes["status"] == "complete"
     assert read.attributes["classes"] == {"background": 0, "cell": 1}
     assert read.attributes["run"] == "test" and read.attributes["nodata"] == 255
-    assert max(read.overview().shape) <= 512
+    np.testing.assert_array_equal(read.overview(), labels)  # small enough to be read whole
 
 
 def test_many_classes_need_two_bytes():
