@@ -24,7 +24,7 @@ Random = np.random.Generator
 
 VOLUMES, VOLUME_SHAPE = 16, (48, 56, 48)
 SCENES, SCENE_SHAPE = 12, (256, 256)
-STEPS: dict[Kind, int] = {"volume": 120, "scene": 60}
+STEPS: dict[Kind, int] = {"volume": 200, "scene": 60}
 """Optimizer updates of a demo. A number of steps, not of minutes: two demos give equal masks."""
 BACKGROUND, LIVER, LESION = 0, 1, 2
 FIELD, FOREST = 1, 2

@@ -7,6 +7,7 @@ night on a cluster, with equal results.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from pipeline.errors import CaseError, ExecutionError
 if TYPE_CHECKING:
     from distributed import Client
 
+logger = logging.getLogger(__name__)
 Task = TypeVar("Task")
 Row = TypeVar("Row")
 Progress = Callable[[str, int, int, str], None]
@@ -81,7 +83,7 @@ def run_tasks(
     """
     if settings.on == "serial" or len(tasks) <= 1:
         for task in tasks:
-            yield _attempt(kernel, task)
+            yield _told(_attempt(kernel, task))
         return
     yield from _run_on_dask(kernel, tasks, settings)
 
@@ -93,6 +95,13 @@ def _attempt(kernel: Callable[[Task], Row], task: Task) -> Done[Task, Row]:
         return Done(task, None, error, traceback.format_exc())
     except Exception as error:  # one bad case never stops the night
         return Done(task, None, unexpected(error), traceback.format_exc())
+
+
+def _told(done: Done[Task, Row]) -> Done[Task, Row]:
+    """Keep the traceback behind a refusal for ``--debug``."""
+    if done.trace:
+        logger.debug("%s", done.trace)
+    return done
 
 
 def unexpected(error: BaseException) -> CaseError:
@@ -121,7 +130,7 @@ def _run_on_dask(
         for future in as_completed(futures):
             error = future.exception()
             task = futures[future]
-            yield future.result() if error is None else Done(task, None, unexpected(error))
+            yield _told(future.result() if error is None else Done(task, None, unexpected(error)))
     finally:
         client.cancel(list(futures))
 

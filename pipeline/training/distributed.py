@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +179,10 @@ def _first_error(error_file: Path, last: deque[str], code: int) -> str:
         message: Any = json.loads(error_file.read_text())["message"]
         said = message["message"] if isinstance(message, dict) else message
         return str(said).removeprefix("TrainingError: ").removeprefix("ModelError: ")
-    tail = " | ".join(line for line in last if line)[-600:]
-    return (
-        f"training ended with code {code}; run the same command again to go on. Last words: {tail}"
-    )
+    # torchrun frames its own account in rules; what a process said itself stands before it.
+    said = [line for line in takewhile(lambda line: not line.startswith("====="), last) if line]
+    heard = f" Its last words: {' | '.join(said)[-400:]}" if said else ""
+    return f"a training process ended with code {code}; run the same command again to go on.{heard}"
 
 
 def die_with_parent() -> None:

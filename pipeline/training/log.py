@@ -75,7 +75,8 @@ class TrainingLog:
         self._since = time.monotonic()
 
     def _say(self, step: int, loss: float, budget: Budget) -> None:
-        left = None if budget.total_steps is None else (budget.total_steps - step) * budget.step_s
+        known = budget.total_steps is not None and budget.step_s > 0
+        left = (budget.total_steps or 0) - step
         self._print(
             {
                 "event": "step",
@@ -83,7 +84,7 @@ class TrainingLog:
                 "total": budget.total_steps or 0,
                 "loss": loss,
                 "patches_per_s": self._batch_size / budget.step_s if budget.step_s else None,
-                "left_s": left,
+                "left_s": left * budget.step_s if known else None,
             }
         )
 
