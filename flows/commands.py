@@ -32,7 +32,7 @@ def demo(kind: Literal["volume", "scene"], folder: Path, console: Console) -> No
     console.line(f"  python -c \"import zarr; print(zarr.open_array('{mask}/0/mask')[:].shape)\"")
     console.line(
         f"  python -c \"import xarray; print(xarray.open_zarr('{mask}', group='0', "
-        "consolidated=False, decode_coords='all'))\""
+        "decode_coords='all'))\""
     )
 
 

@@ -153,13 +153,20 @@ def _environment(processes: int, error_file: Path) -> dict[str, str]:
 
 
 def _hear(line: str, last: deque[str], on_message: Callable[[dict[str, Any]], None]) -> None:
-    if line.startswith("{"):
-        try:
-            on_message(json.loads(line))
-            return
-        except ValueError:
-            pass  # a library printed a brace: keep the line as text
-    last.append(line.rstrip())
+    message = _message(line)
+    if message is None:
+        last.append(line.rstrip())
+    else:
+        on_message(message)
+
+
+def _message(line: str) -> dict[str, Any] | None:
+    """The JSON object on a line; None where a library printed something else."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
