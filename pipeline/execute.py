@@ -38,7 +38,7 @@ class ExecuteSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    on: str = "local"
+    on: Annotated[str, Field(pattern=r"^(serial|local|[a-z]+://.+)$")] = "local"
     """``serial`` (this process), ``local`` (Dask workers on this machine), or the address of a
     Dask scheduler, ``tcp://host:port``."""
     workers: Annotated[int, Field(ge=1)] | None = None

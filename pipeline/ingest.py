@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.errors import CaseError, NothingUsableError
+from pipeline.errors import CaseError, NothingUsableError, SettingsError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.cases import (
     CaseFiles,
@@ -84,6 +85,8 @@ class IngestedCase:
     """Files the store was made from."""
     grid: dict[str, Any]
     """The store's grid, as JSON values."""
+    channels: int
+    """Channels of its image."""
     fresh: bool
     """False where the store stood already."""
 
@@ -111,13 +114,15 @@ def ingest_case(task: IngestTask) -> IngestedCase:
     meaning = task.data.model_dump(include={"classes", "ignore_values", "nodata"}, mode="json")
     key = digest(VERSION, [(s.role, s.sha256) for s in sources], str(meaning))
     if published_key(task.store) == key:
-        return IngestedCase(key, sources, VolumeStore(task.store).grid.to_json(), fresh=False)
+        standing = VolumeStore(task.store)
+        grid = standing.grid.to_json()
+        return IngestedCase(key, sources, grid, len(standing.channels), fresh=False)
     try:
-        grid = _write_store(task, sources, key)
+        spec = _write_store(task, sources, key)
     except BaseException:
         remove_tree(partial_path(task.store))
         raise
-    return IngestedCase(key, sources, grid, fresh=True)
+    return IngestedCase(key, sources, spec.grid.to_json(), len(spec.channels), fresh=True)
 
 
 def _sources(task: IngestTask) -> tuple[SourceFile, ...]:
@@ -132,10 +137,12 @@ def _source(path: Path, role: Any, root: Path, known: dict[str, SourceFile]) -> 
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     try:
         status = path.stat()
+        with path.open("rb"):
+            pass
     except OSError as error:
-        raise CaseError(
-            f"{name} does not exist.", "Restore the file, or remove its case."
-        ) from error
+        met = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be opened"
+        said = "" if isinstance(error, FileNotFoundError) else f" ({error.strerror})"
+        raise CaseError(f"{name} {met}{said}.", "Restore the file, or remove its case.") from error
     before = known.get(name)
     if before is not None and (before.size, before.mtime_ns) == (
         status.st_size,
@@ -145,7 +152,7 @@ def _source(path: Path, role: Any, root: Path, known: dict[str, SourceFile]) -> 
     return SourceFile(name, role, status.st_size, status.st_mtime_ns, sha256_file(path))
 
 
-def _write_store(task: IngestTask, sources: Sequence[SourceFile], key: str) -> dict[str, Any]:
+def _write_store(task: IngestTask, sources: Sequence[SourceFile], key: str) -> VolumeSpec:
     case = open_case(task.files, task.data)
     classes = task.data.label_classes if case.mask is not None else None
     spec = VolumeSpec(
@@ -159,7 +166,7 @@ def _write_store(task: IngestTask, sources: Sequence[SourceFile], key: str) -> d
     writer = VolumeWriter(task.store, spec)
     statistics = _read_through(case, task.data, writer.windows(), writer.write)
     writer.finish(statistics.to_json())
-    return spec.grid.to_json()
+    return spec
 
 
 def _read_through(
@@ -211,8 +218,9 @@ def ingest(
     cases = discover(data)
     known = {row.id: row for row in read_manifest(manifest)}
     dealt = {row.id: row for row in deal(cases, data, settings, known.values())}
-    # A case whose files are gone keeps its row, its split and its store.
-    rows = {**{case: row for case, row in known.items() if case not in dealt}, **dealt}
+    # A case whose files are gone keeps its split and its store, and is not used.
+    vanished = {c: replace(row, status="vanished") for c, row in known.items() if c not in dealt}
+    rows: dict[str, ManifestRow] = {**vanished, **dealt}
     refused: list[QuarantineRow] = []
     tasks = plan_ingest(data, cases, volumes, known.values())
     for number, done in enumerate(run_tasks(ingest_case, tasks, execute), start=1):
@@ -229,11 +237,16 @@ def ingest(
             store=done.task.store.name,
             sources=done.row.sources,
             grid=done.row.grid,
+            channels=done.row.channels,
         )
         progress(STAGE, number, len(tasks), case)
+    for odd, error in odd_ones_out(rows.values()).items():
+        rows[odd] = replace(rows[odd], status="quarantined")
+        refused.append(QuarantineRow(odd, STAGE, error.reason, error.remedy))
+        progress(STAGE, len(tasks), len(tasks), f"{odd}: quarantined, {error.reason}")
     write_manifest(manifest, rows.values())
     replace_quarantine(quarantine, STAGE, refused)
-    if all(row.status == "quarantined" for row in rows.values()):
+    if not any(row.status == "complete" for row in rows.values()):
         raise NothingUsableError(_nothing_usable(refused, data.root))
     return read_manifest(manifest)
 
@@ -277,6 +290,29 @@ def ingest_images(
     return dict(sorted(stores.items())), refused
 
 
+def odd_ones_out(rows: Iterable[ManifestRow]) -> dict[str, CaseError]:
+    """Complete cases of another kind than most: one network cannot serve both.
+
+    Returns:
+        The refusal of each case whose axes or channels are not the commonest in the dataset.
+    """
+    kinds = {
+        row.id: (len(row.grid["shape"]), row.channels) for row in rows if row.status == "complete"
+    }
+    if not kinds:
+        return {}
+    usual = max(Counter(kinds.values()).items(), key=lambda item: (item[1], item[0]))[0]
+    return {
+        case: CaseError(
+            f"it has {kind[0]} axes and {kind[1]} channels, most cases have {usual[0]} and "
+            f"{usual[1]}.",
+            "Convert it, or make it a dataset of its own.",
+        )
+        for case, kind in kinds.items()
+        if kind != usual
+    }
+
+
 def _nothing_usable(refused: Sequence[QuarantineRow], root: str) -> str:
     if not refused:
         return f"{root} holds no case: check data.layout, data.images and data.masks"
@@ -296,7 +332,7 @@ def deal(
     held-out shares exactly; later ones are dealt so that the shares are kept as they grow.
     """
     kept = {row.id: row for row in known}
-    split_of = {row.group: (row.split, row.fold) for row in kept.values() if row.labelled}
+    split_of = _known_splits(kept.values(), data)
     labelled = {c.case for c in cases if c.mask is not None or c.problem is not None}
     groups = {data.group_of(case) for case in labelled} | set(split_of)
     want = {
@@ -311,6 +347,28 @@ def deal(
         split, fold = split_of[group] if files.case in labelled else ("unlabelled", None)
         rows.append(ManifestRow(files.case, group, split, fold, "quarantined"))
     return rows
+
+
+def _known_splits(
+    rows: Iterable[ManifestRow], data: DataSettings
+) -> dict[str, tuple[Split, int | None]]:
+    """Split and fold of each group dealt before, by today's groups.
+
+    Raises:
+        SettingsError: A changed ``data.group`` would put cases of two splits into one group.
+    """
+    split_of: dict[str, tuple[Split, int | None]] = {}
+    for row in rows:
+        if not row.labelled:
+            continue
+        group = data.group_of(row.id)
+        before = split_of.setdefault(group, (row.split, row.fold))
+        if before[0] != row.split:
+            raise SettingsError(
+                f"data.group puts {row.id} ({row.split}) into group {group}, which has cases of "
+                f"split {before[0]}: splits are fixed; use a new run_dir to deal anew"
+            )
+    return split_of
 
 
 def _share(groups: set[str], fraction: float) -> int:
@@ -350,8 +408,17 @@ def check(
         found: dict[str, Any] = {"case": case, "status": "ok", "reason": "", "remedy": ""}
         if done.error is not None:
             found |= {"status": "refused", "reason": done.error.reason, "remedy": done.error.remedy}
-        rows.append(found | (done.row or {"shape": None, "class_voxels": None}))
+        rows.append(found | (done.row or {"shape": None, "channels": 0, "class_voxels": None}))
         progress("check", number, len(tasks), case)
+    found_rows = [
+        ManifestRow(r["case"], "", "train", None, "complete", grid=r, channels=r["channels"])
+        for r in rows
+        if r["status"] == "ok"
+    ]
+    odd = odd_ones_out(found_rows)
+    for row in rows:
+        if error := odd.get(row["case"]):
+            row |= {"status": "refused", "reason": error.reason, "remedy": error.remedy}
     return sorted(rows, key=lambda row: row["case"])
 
 
@@ -369,5 +436,6 @@ def check_case(task: IngestTask) -> dict[str, Any]:
     names = [c.name for c in task.data.classes]
     return {
         "shape": list(grid.shape),
+        "channels": case.image.channels,
         "class_voxels": dict(zip(names, found["class_voxels"], strict=False)),
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from models import build_model, halo, tiles_exactly, total_stride
+from pipeline.errors import SettingsError
 from pipeline.plan_file import Plan
 from pipeline.space import Shape
 from pipeline.tiled import Tiling, choose_tile
@@ -18,11 +19,16 @@ from pipeline.tiled import Tiling, choose_tile
 BYTES_PER_FEATURE = {"float32": 26, "bfloat16": 14, "float16": 14}
 
 
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
 def memory_bytes() -> int:
-    """Memory of this machine, or of its first GPU, in bytes."""
+    """Memory of this machine (or its container), or of its first GPU, in bytes."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
+    return machine if limit == "max" else min(machine, int(limit))
 
 
 def pass_bytes(plan: Plan, voxels: int, precision: str) -> int:
@@ -49,15 +55,18 @@ def plan_tiling(
     memory_gb: float | None = None,
     tile: Shape | None = None,
     largest: Shape | None = None,
+    workers: int = 1,
 ) -> Tiling:
     """Choose blend, halo and tile for a plan's network.
 
     Args:
         plan: The plan.
         precision: Number format of the network's arithmetic.
-        memory_gb: What a forward pass may hold; None: an eighth of the machine's memory.
+        memory_gb: What a forward pass may hold; None: an eighth of the machine's memory, or a
+            third of a worker's share of it where that is less.
         tile: Tile size wished for, rounded up to the stride; None: as large as memory allows.
         largest: Largest volume to come; a tile never exceeds it.
+        workers: Processes that predict at once on this machine.
 
     Returns:
         Exact tiles where the network allows them, else Gaussian ones of the training patch's size.
@@ -67,10 +76,13 @@ def plan_tiling(
     if not tiles_exactly(network):
         return Tiling("gaussian", stride, (0,) * plan.ndim, plan.patch_shape)
     reach = halo(network)
+    if tile is not None and len(tile) != plan.ndim:
+        raise SettingsError(f"predict.tile {tile} has {len(tile)} axes, the plan {plan.ndim}")
     if tile is not None:
         rounded = tuple(-(-n // s) * s for n, s in zip(tile, stride, strict=True))
         return Tiling("exact", stride, reach, rounded)
-    budget = memory_bytes() // 8 if memory_gb is None else int(memory_gb * 2**30)
+    share = memory_bytes() // max(8, 3 * workers)
+    budget = share if memory_gb is None else int(memory_gb * 2**30)
     voxels = budget // pass_bytes(plan, 1, precision)
     limit = largest or ((2048,) * 2 if plan.ndim == 2 else (512,) * 3)
     return Tiling(

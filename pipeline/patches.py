@@ -94,7 +94,9 @@ def plan_patches(
         raise NothingUsableError("no training case has a labelled voxel: there is nothing to learn")
     key = digest(
         VERSION,
-        plan.content_key,
+        plan.model_dump(
+            mode="json", include={"patch_shape", "normalisation", "channels", "classes"}
+        ),
         settings.model_dump(mode="json"),
         [(row.id, row.key) for row in rows],
     )
@@ -213,7 +215,7 @@ def patch(
         NothingUsableError: There is no training case, or none with a label.
         ExecutionError: Shards could not be cut; the finished ones are kept.
     """
-    rows = usable_cases(manifest, ["train"])
+    rows = usable_cases(manifest, ["train"], volumes)
     spec, tasks = plan_patches(rows, volumes, plan, settings, final)
     if published_key(final) == spec.key:
         progress(STAGE, len(tasks), len(tasks), "up to date")

@@ -7,6 +7,7 @@ carries its reason.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -17,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from models import UNetSettings
-from pipeline.errors import NothingUsableError, StoreError
+from pipeline.errors import NothingUsableError, SettingsError
 from pipeline.io.cases import DataSettings
 from pipeline.io.files import digest
 from pipeline.io.manifest import ManifestRow, usable_cases
@@ -93,18 +94,12 @@ class Fingerprint:
 def fingerprint(rows: Sequence[ManifestRow], volumes: Path) -> Fingerprint:
     """Gather what the planner needs from the stores' attributes; reads no voxel.
 
-    Raises:
-        StoreError: Cases differ in axes or channels: one network cannot serve them.
+    Args:
+        rows: Training cases, of one kind.
+        volumes: Folder of their stores.
     """
     stores = [VolumeStore(volumes / row.store) for row in rows]
     first = stores[0]
-    for row, store in zip(rows, stores, strict=True):
-        if (len(store.grid.shape), store.channels) != (len(first.grid.shape), first.channels):
-            raise StoreError(
-                f"case {row.id} has {len(store.grid.shape)} axes and {len(store.channels)} "
-                f"channels, case {rows[0].id} has {len(first.grid.shape)} and "
-                f"{len(first.channels)}: one dataset has one kind of image; split it"
-            )
     return Fingerprint(
         ndim=len(first.grid.shape),
         channels=first.channels,
@@ -201,7 +196,7 @@ def _patch_shape(
 ) -> Shape:
     wanted = settings.patch_shape or _fitted(found.median_shape, size.patch_voxels)
     if len(wanted) != found.ndim:
-        raise StoreError(
+        raise SettingsError(
             f"plan.patch_shape {wanted} has {len(wanted)} axes, the images {found.ndim}"
         )
     reasons["patch_shape"] = (
@@ -284,6 +279,8 @@ def plan(
 ) -> Plan:
     """Make plan.json, or keep the one that stands if nothing it rests on has changed.
 
+    A plan that is replaced stays beside it as ``plan.former.json``.
+
     Only training cases count: held-out ones must not shape what they judge.
 
     Args:
@@ -297,7 +294,9 @@ def plan(
     Raises:
         NothingUsableError: There is no training case.
     """
-    rows = usable_cases(manifest, ["train"])
+    if settings.processor != "auto":
+        processor = settings.processor
+    rows = usable_cases(manifest, ["train"], volumes)
     key = digest(
         VERSION,
         [(row.id, row.key) for row in rows],
@@ -307,8 +306,9 @@ def plan(
     )
     if path.exists() and (standing := read_plan(path)).key == key:
         return standing
-    if settings.processor != "auto":
-        processor = settings.processor
+    if path.exists():
+        # It may hold edits; what they rested on has changed, but they are not thrown away.
+        os.replace(path, path.with_name("plan.former.json"))
     made = make_plan(data, settings, fingerprint(rows, volumes), key, processor)
     write_plan(path, made)
     return made

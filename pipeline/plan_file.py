@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models import ModelSettings
-from pipeline.errors import SettingsError
+from pipeline.errors import ModelError, SettingsError, StoreError
 from pipeline.io.files import digest, read_json, write_json
 from pipeline.io.ngff import LabelClass
 from pipeline.normalise import Normalisation
@@ -93,10 +93,17 @@ def read_plan(path: Path) -> Plan:
     """Read plan.json.
 
     Raises:
-        StoreError: It is absent or no JSON.
+        ModelError: It is absent.
         SettingsError: An edit made it invalid; the message names the field.
     """
-    value = read_json(path)
+    if not path.exists():
+        raise ModelError(f"there is no plan at {path} yet: run `segflow plan` first")
+    try:
+        value = read_json(path)
+    except StoreError as error:
+        raise SettingsError(
+            f"{path} is no JSON any more: undo the edit, or delete the file to plan anew"
+        ) from error
     try:
         return Plan.model_validate(value)
     except ValidationError as error:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from pipeline.errors import CaseError, NothingUsableError
+from pipeline.errors import CaseError, NothingUsableError, StoreError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent, unexpected
 from pipeline.io.files import digest, write_json
 from pipeline.io.ledger import Ledger
@@ -146,7 +146,8 @@ def plan_predict(
         volume.key,
         card.weights_sha256,
         card.plan_key,
-        tiling.to_json(),
+        # Exact tiles of any size give the same mask, so their size makes no other one of it.
+        tiling.to_json() if tiling.blend == "gaussian" else tiling.blend,
         processor.precision,
         processor.channels_last,
     )
@@ -155,7 +156,10 @@ def plan_predict(
         "sources": volume.sources,
         "model": {"id": card.model_id, "weights_sha256": card.weights_sha256},
         "plan": card.plan_key,
-        "tiling": tiling.to_json(),
+        # Of exact tiles only the halo: their size follows the machine and changes no voxel.
+        "tiling": tiling.to_json()
+        if tiling.blend == "gaussian"
+        else {"blend": tiling.blend, "halo": list(tiling.halo)},
         "precision": processor.precision,
         "versions": versions(),
     }
@@ -210,18 +214,17 @@ def _label(piece: Piece, model: nn.Module, task: PredictTask) -> Labelled:
     labels = predict_labels(
         model, read, volume.grid.shape, piece.window, task.tiling, task.processor
     )
-    valid = volume.read(piece.window).valid
+    valid = volume.read_valid(piece.window)
     MaskWriter(piece.final).write(piece.window, _with_nodata(labels, valid, piece.dtype))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     return Labelled(piece.final, piece.unit, time.monotonic() - started, peak)
 
 
 def _with_nodata(
-    labels: NDArray[np.int64], valid: NDArray[np.bool_] | None, dtype: np.dtype[Any]
+    labels: NDArray[np.int64], valid: NDArray[np.bool_], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     result = labels.astype(dtype)
-    if valid is not None:
-        result[~valid] = no_label(dtype)
+    result[~valid] = no_label(dtype)
     return result
 
 
@@ -276,7 +279,7 @@ def predict(
         ModelError: There is no usable model.
     """
     card = read_card(model)
-    rows = usable_cases(manifest, settings.splits)
+    rows = usable_cases(manifest, settings.splits, volumes)
     folder = output / card.model_id
     cases = [CaseToPredict(r.id, volumes / r.store, folder / f"{r.id}.zarr") for r in rows]
     done = predict_cases(
@@ -310,8 +313,14 @@ def predict_cases(
     started = time.monotonic()
     card = read_card(model)
     processor = best_processor(card.plan.ndim, precision=settings.precision)
+    network(model, card.weights_sha256, processor)  # damaged weights are no case's fault
     tiling = plan_tiling(
-        card.plan, processor.precision, settings.memory_gb, settings.tile, _largest(cases)
+        card.plan,
+        processor.precision,
+        settings.memory_gb,
+        settings.tile,
+        _largest(cases, card.plan.ndim),
+        (execute.workers or os.cpu_count() or 1) if execute.on == "local" else 1,
     )
     refused: dict[str, CaseError] = {}
     works: dict[Path, CaseWork] = {}
@@ -320,6 +329,9 @@ def predict_cases(
             spec, pieces = plan_predict(case, card, tiling, processor, run_name)
         except CaseError as error:
             refused[case.case] = error
+            continue
+        except StoreError as error:
+            refused[case.case] = CaseError(f"{error}.", "Run `segflow ingest`.")
             continue
         if published_key(case.final) != spec.key:
             record = Ledger(ledger / STAGE / card.model_id / f"{case.case}.jsonl")
@@ -340,8 +352,8 @@ def predict_cases(
             else:
                 refused[work.case.case] = row.error
     if todo:
-        seam = _self_test(todo[0], model, card, tiling, processor)
-        facts = {"seam": seam, "cases": len(works), "peak_bytes": peak}
+        seam = _self_test(todo, refused, model, card, tiling, processor)
+        facts: dict[str, Any] = {"seam": seam, "cases": len(works), "peak_bytes": peak}
         facts |= {"voxels": sum(p.window.size for p in todo), "seconds": time.monotonic() - started}
         write_json(
             ledger / f"{STAGE}.json", _record(card, tiling, processor, cases, baseline) | facts
@@ -397,10 +409,16 @@ class CaseWork:
             MaskWriter(self.case.final).finish()
 
 
-def _largest(cases: Sequence[CaseToPredict]) -> Shape:
-    shapes = [VolumeStore(case.store).grid.shape for case in cases]
-    ndim = max(len(shape) for shape in shapes)
-    return tuple(np.max([s for s in shapes if len(s) == ndim], axis=0).tolist())
+def _largest(cases: Sequence[CaseToPredict], ndim: int) -> Shape:
+    """The largest size on each axis, of the volumes that fit the plan."""
+    largest = (1,) * ndim
+    for case in cases:
+        if published_key(case.store) is None:
+            continue
+        shape = VolumeStore(case.store).grid.shape
+        if len(shape) == ndim:
+            largest = tuple(max(a, b) for a, b in zip(largest, shape, strict=True))
+    return largest
 
 
 def _place(
@@ -446,9 +464,17 @@ def _tasks(
 
 
 def _self_test(
-    piece: Piece, model: Path, card: ModelCard, tiling: Tiling, processor: Processor
-) -> dict[str, int]:
-    """Labels that differ between tiles and one pass, on the first case's real voxels."""
+    todo: Sequence[Piece],
+    refused: dict[str, CaseError],
+    model: Path,
+    card: ModelCard,
+    tiling: Tiling,
+    processor: Processor,
+) -> dict[str, int] | None:
+    """Labels that differ between tiles and one pass, on the first good case's real voxels."""
+    piece = next((p for p in todo if p.final.stem not in refused), None)
+    if piece is None:
+        return None
     volume = VolumeStore(piece.store)
     placed = network(model, card.weights_sha256, processor)
     read = voxel_reader(volume, piece.scalings)
@@ -463,7 +489,9 @@ def _record(
     baseline: int,
 ) -> dict[str, Any]:
     """What was decided, for the report."""
-    limit = [-(-n // s) * s for n, s in zip(_largest(cases), tiling.stride, strict=True)]
+    limit = [
+        -(-n // s) * s for n, s in zip(_largest(cases, card.plan.ndim), tiling.stride, strict=True)
+    ]
     voxels = read_voxels(tiling.tile, tiling.halo, limit)
     return {
         "model_id": card.model_id,

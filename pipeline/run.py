@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.errors import SegflowError, SettingsError
+from pipeline.errors import NothingUsableError, SegflowError, SettingsError
 from pipeline.execute import ExecuteSettings, Progress, silent
 from pipeline.ingest import IngestSettings, ingest, ingest_images
 from pipeline.io.cases import DataSettings, image_files
@@ -61,6 +61,17 @@ class RunSettings(BaseModel):
     """What the report shows."""
     execute: ExecuteSettings = ExecuteSettings()
     """Where tasks run."""
+
+    @model_validator(mode="after")
+    def _local(self) -> RunSettings:
+        places = {
+            "run_dir": self.run_dir,
+            "ingest.store": self.ingest.store,
+            "data.root": self.data.root,
+        }
+        if urls := [f"{key}: {place}" for key, place in places.items() if "://" in (place or "")]:
+            raise ValueError(f"{urls[0]} is a URL: this version works on local paths")
+        return self
 
     @property
     def dir(self) -> RunDir:
@@ -157,7 +168,13 @@ class RunDir:
         Raises:
             SegflowError: Another process holds it.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            (self.root / ".lock").touch()
+        except OSError as error:
+            raise SettingsError(
+                f"run_dir {self.root} cannot be written ({error.strerror}): choose another"
+            ) from error
         with (self.root / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -334,6 +351,8 @@ def _ingest(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         for s in ("train", "val", "test", "unlabelled")
     }
     parts = ", ".join(f"{n} {split}" for split, n in splits.items() if n)
+    if not splits[settings.score.held_out]:
+        parts += f"; none is held out as {settings.score.held_out}, so nothing will be scored"
     return f"{sum(splits.values())} cases ({parts}), {outcome(run).quarantined} quarantined"
 
 
@@ -402,6 +421,7 @@ def _score(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         settings.execute,
         model=run.model,
         manifest=run.manifest,
+        quarantine=run.quarantine,
         volumes=run.volumes,
         predictions=run.predictions,
         path=run.scores,
@@ -412,6 +432,8 @@ def _score(settings: RunSettings, run: RunDir, progress: Progress) -> str:
 
 
 def _report(settings: RunSettings, run: RunDir, progress: Progress) -> str:
+    if not run.manifest.exists():
+        raise NothingUsableError(f"{run.root} holds nothing to report: run `segflow run` first")
     report(
         settings.report,
         run_name=settings.name,
@@ -456,7 +478,8 @@ def predict_inputs(
     Args:
         settings: The run's.
         inputs: Image files, or folders of them.
-        output: Folder for the masks, ``<output>/<case>.zarr``; None: the run's predictions.
+        output: Folder for the masks, ``<output>/<case>.zarr``; None: ``inputs`` beside the run's
+            own predictions, so that a new image never takes the place of a case's mask.
         progress: Told of every finished task.
 
     Raises:
@@ -465,7 +488,7 @@ def predict_inputs(
     """
     run = settings.dir
     card = read_card(run.model)
-    folder = output or run.predictions / card.model_id
+    folder = output or run.predictions / card.model_id / "inputs"
     with run.locked():
         stores, refused = ingest_images(
             _files(inputs), settings.data, settings.execute, volumes=run.inputs, progress=progress
@@ -494,7 +517,7 @@ def _files(inputs: Sequence[Path]) -> list[Path]:
         files += image_files(path) if path.is_dir() else [path]
     if not files:
         raise SettingsError(f"--input {inputs[0]}: the folder holds no image of a known format")
-    return [path.absolute() for path in files]
+    return list(dict.fromkeys(path.resolve() for path in files))
 
 
 WORK: dict[Stage, Callable[[RunSettings, RunDir, Progress], str]] = {

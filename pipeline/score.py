@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import ExecutionError, NothingUsableError, StoreError
+from pipeline.errors import CaseError, NothingUsableError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.files import write_atomic, write_json
-from pipeline.io.manifest import ManifestRow, usable_cases
+from pipeline.io.manifest import ManifestRow, QuarantineRow, replace_quarantine, usable_cases
 from pipeline.io.mask_store import MaskStore
 from pipeline.io.ngff import LabelClass
 from pipeline.io.volume_store import VolumeStore
@@ -72,18 +72,26 @@ def count_case(task: ScoreTask) -> NDArray[np.int64]:
     """A case's confusion matrix, (K, K), truth by row; memory of one shard at a time.
 
     Raises:
-        StoreError: Mask and volume differ in shape, or one is not complete.
+        CaseError: Mask and volume are not of the same image.
     """
     mask, volume = MaskStore(task.mask), VolumeStore(task.volume)
     if mask.grid.shape != volume.grid.shape:
-        raise StoreError(
-            f"the mask of {task.case} has shape {mask.grid.shape}, its truth "
-            f"{volume.grid.shape}: predict it again"
+        raise CaseError(
+            f"its mask has shape {mask.grid.shape}, its truth {volume.grid.shape}.",
+            "Run `segflow predict` again.",
+        )
+    if _image_sha256(mask.attributes["sources"]) != _image_sha256(volume.sources):
+        raise CaseError(
+            "its mask was made from another version of its image.", "Run `segflow predict` again."
         )
     total = np.zeros((task.classes, task.classes), np.int64)
     for window in mask.windows():
         total += confusion(mask.read(window), volume.read_truth(window), task.classes)
     return total
+
+
+def _image_sha256(sources: Sequence[dict[str, Any]]) -> list[str]:
+    return [source["sha256"] for source in sources if source["role"] == "image"]
 
 
 def score(
@@ -92,6 +100,7 @@ def score(
     *,
     model: Path,
     manifest: Path,
+    quarantine: Path,
     volumes: Path,
     predictions: Path,
     path: Path,
@@ -104,6 +113,7 @@ def score(
         execute: Where tasks run.
         model: Weights whose masks are scored.
         manifest: The cases.
+        quarantine: File that cases which cannot be scored are added to.
         volumes: Folder of the volume stores.
         predictions: Folder of the predictions.
         path: scores.json.
@@ -113,21 +123,30 @@ def score(
         The content of scores.json.
 
     Raises:
-        NothingUsableError: There is no mask of a labelled case.
-        ExecutionError: A mask could not be scored.
+        NothingUsableError: There is no mask of a labelled case, or none could be scored.
     """
     card = read_card(model)
     masks = predictions / card.model_id
-    tasks = plan_score(usable_cases(manifest), volumes, masks, len(card.plan.classes))
+    tasks = plan_score(
+        usable_cases(manifest, None, volumes), volumes, masks, len(card.plan.classes)
+    )
     if not tasks:
         raise NothingUsableError(f"{masks} holds no mask of a labelled case: run `segflow predict`")
     counted: dict[str, NDArray[np.int64]] = {}
+    refused: list[QuarantineRow] = []
     for number, done in enumerate(run_tasks(count_case, tasks, _place(execute, tasks)), start=1):
-        if done.row is None:
-            raise ExecutionError(f"{done.task.case} could not be scored: {done.error}")
-        counted[done.task.case] = done.row
-        progress(STAGE, number, len(tasks), done.task.case)
-    rows = [r for t in tasks for r in _rows(t, counted[t.case], card.plan.label_classes)]
+        note = case = done.task.case
+        if done.row is not None:
+            counted[case] = done.row
+        elif done.error is not None:
+            refused.append(QuarantineRow(case, STAGE, done.error.reason, done.error.remedy))
+            note = f"{case}: quarantined, {done.error.reason}"
+        progress(STAGE, number, len(tasks), note)
+    replace_quarantine(quarantine, STAGE, refused)
+    if not counted:
+        raise NothingUsableError(f"no mask could be scored; {refused[0].case}: {refused[0].reason}")
+    scored = [task for task in tasks if task.case in counted]
+    rows = [r for t in scored for r in _rows(t, counted[t.case], card.plan.label_classes)]
     result = summarise(rows, card.plan.label_classes, settings.held_out)
     result = {"model_id": card.model_id, "split": settings.held_out, "rules": RULES, **result}
     write_json(path, result)

@@ -5,21 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.drawing import (
-    DIFFERENCE,
-    NO_LABEL,
-    Series,
-    View,
-    choose_views,
-    contours,
-    enlarged,
-    greys,
-    line_chart,
-    png,
-    thinned,
-    ticks,
-)
 from pipeline.io.ngff import LabelClass
+from pipeline.report.charts import Series, line_chart, thinned, ticks
+from pipeline.report.pictures import DIFFERENCE, NO_LABEL, contours, enlarged, greys, png
+from pipeline.report.views import View, choose_views
 from pipeline.space import Grid, voxel_grid
 from pipeline.space.grid import as_affine
 

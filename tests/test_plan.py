@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 
 from models import build_model
-from pipeline.errors import SettingsError, StoreError
+from pipeline.errors import SettingsError
+from pipeline.execute import ExecuteSettings
+from pipeline.ingest import check
 from pipeline.io.cases import ClassSettings, DataSettings
 from pipeline.io.manifest import usable_cases
 from pipeline.io.volume_store import VolumeStore
 from pipeline.plan import Fingerprint, PlanSettings, fingerprint, make_plan, plan
 from pipeline.plan_file import read_plan
 
+SERIAL = ExecuteSettings(on="serial")
 DATA = DataSettings(
     root="unread",
     layout="msd",
@@ -126,10 +129,14 @@ def test_the_fingerprint_is_of_training_cases_and_reads_no_voxel(run, monkeypatc
     assert found.median_shape == (7, 11, 9)
 
 
-def test_cases_of_other_channels_are_named(make_pairs, take_in, write_scene, tmp_path):
-    data = make_pairs(tmp_path / "data", cases=3)
-    for name in ("tile_0", "tile_1"):
-        write_scene(tmp_path / f"data/images/{name}.tif", np.ones((2, 20, 24), np.uint8))
-    rows = take_in(data, tmp_path).rows
-    with pytest.raises(StoreError, match=r"case tile_\d has 2 axes and \d channels"):
-        fingerprint(list(rows.values()), tmp_path / "volumes")
+def test_an_odd_image_is_set_aside_and_the_others_are_planned(
+    make_pairs, take_in, write_scene, tmp_path
+):
+    data = make_pairs(tmp_path / "data", cases=6)
+    write_scene(tmp_path / "data/images/tile_3.tif", np.ones((2, 20, 24), np.uint8))
+    taken = take_in(data, tmp_path)
+    assert list(taken.refused) == ["tile_3"]
+    assert "it has 2 axes and 2 channels, most cases have 2 and 3" in taken.refused["tile_3"].reason
+    assert go((data, tmp_path)).channels == ("0", "1", "2")
+    refused = [row["case"] for row in check(data, SERIAL) if row["status"] == "refused"]
+    assert refused == ["tile_3"]

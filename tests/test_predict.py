@@ -6,6 +6,7 @@ import zarr
 
 from pipeline.errors import ModelError
 from pipeline.execute import ExecuteSettings
+from pipeline.ingest import ingest_images
 from pipeline.io.manifest import usable_cases
 from pipeline.io.mask_store import MaskStore
 from pipeline.io.volume_store import VolumeStore
@@ -133,15 +134,42 @@ def test_voxels_without_data_have_no_label(make_pairs, take_in, tmp_path, write_
 def test_a_volume_of_other_channels_is_refused_and_the_others_get_masks(
     make_pairs, take_in, tmp_path, write_scene
 ):
-    data = make_pairs(tmp_path / "data", cases=3)
-    write_scene(tmp_path / "data/images/tile_1.tif", np.ones((2, 20, 24), np.uint8))
+    data = make_pairs(tmp_path / "data", cases=2)
+    odd = write_scene(tmp_path / "odd.tif", np.ones((2, 20, 24), np.uint8))
     take_in(data, tmp_path)
+    stores, _ = ingest_images([odd], data, SERIAL, volumes=tmp_path / "inputs")
     write_model(tmp_path, small_plan(2, channels=3))
-    done = go(tmp_path)
-    assert [(r.case, r.reason) for r in done.refused] == [
-        ("tile_1", "it has 2 channels, the plan 3.")
-    ]
-    assert [m.stem for m in done.masks] == ["tile_0", "tile_2"]
+    more = CaseToPredict("odd", stores["odd"], tmp_path / "masks/odd.zarr")
+    done = predict_cases(
+        [*cases(tmp_path), more],
+        PredictSettings(),
+        SERIAL,
+        run_name="test",
+        model=tmp_path / "best.pt",
+        ledger=tmp_path / "ledger",
+    )
+    assert [(r.case, r.reason) for r in done.refused] == [("odd", "it has 2 channels, the plan 3.")]
+    assert [m.stem for m in done.masks] == ["tile_0", "tile_1"]
+
+
+def test_a_kill_while_a_mask_is_being_created_does_not_block_it(run, tree, monkeypatch):
+    go(run, "whole")
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("pipeline.io.store.ready_to_write", killed)
+        go(run, "again")
+    go(run, "again")
+    assert tree(run / "again") == tree(run / "whole")
+
+
+def test_tiles_of_another_size_make_no_other_mask(run, times):
+    go(run)
+    before = times(run / "masks")
+    go(run, tile=(16, 16, 16))
+    assert times(run / "masks") == before
 
 
 def test_a_mask_tells_where_it_comes_from(run):

@@ -19,7 +19,9 @@ from pipeline.metrics import class_counts, confusion
 from pipeline.model_file import ModelCard
 from pipeline.normalise import Normalisation
 from pipeline.plan_file import Plan, PlannedClass
-from pipeline.report import CaseScore, ReportSettings, choose_cases, report
+from pipeline.report import ReportSettings, report
+from pipeline.report.facts import CaseScore
+from pipeline.report.gallery import choose_cases
 from pipeline.space import Grid, Volume, voxel_grid
 from pipeline.space.grid import as_affine
 
@@ -423,7 +425,7 @@ def test_large_cases_are_read_from_the_pyramid(
     run = FakeRun(tmp_path)
     add_case(run, "wide", 3, shape=(600, 1100))
     run.finish()
-    monkeypatch.setattr("pipeline.report.WHOLE_BYTES", 1000)
+    monkeypatch.setattr("pipeline.report.planes.WHOLE_BYTES", 1000)
     monkeypatch.setattr("pipeline.io.volume_store.VolumeStore.read", None)
     text = run.write_report()
     assert text.count('<svg class="pane"') == 2

@@ -8,7 +8,7 @@ from monai.metrics import DiceMetric
 
 from pipeline.errors import NothingUsableError
 from pipeline.execute import ExecuteSettings
-from pipeline.io.manifest import read_manifest
+from pipeline.io.manifest import read_manifest, read_quarantine
 from pipeline.io.mask_store import MaskSpec, MaskWriter
 from pipeline.io.ngff import LabelClass
 from pipeline.io.volume_store import VolumeStore
@@ -34,7 +34,9 @@ def run(make_msd, take_in, tmp_path):
         truth = volume.read_truth(Window.whole(SHAPE))
         labels = np.where(random.random(SHAPE) < 0.5, truth, random.integers(0, 3, SHAPE))
         final = folder / row.store
-        writer = MaskWriter.create(final, MaskSpec(volume.grid, CLASSES, "key", {}))
+        writer = MaskWriter.create(
+            final, MaskSpec(volume.grid, CLASSES, "key", {"sources": volume.sources})
+        )
         for z, y, x in np.ndindex(1, 2, 2):
             box = Window((z * 64, y * 64, x * 64), (64, 64, 64)).clipped(SHAPE)
             writer.write(box, labels[box.slices].astype(np.uint8))
@@ -49,6 +51,7 @@ def go(run, **settings):
         ExecuteSettings(on="serial"),
         model=run / "best.pt",
         manifest=run / "manifest.jsonl",
+        quarantine=run / "quarantine.jsonl",
         volumes=run / "volumes",
         predictions=run / "predictions",
         path=run / "scores.json",
@@ -140,3 +143,18 @@ def test_nothing_predicted_is_a_sentence(run):
     write_model(run, small_plan(3), seed=9)
     with pytest.raises(NothingUsableError, match="run `segflow predict`"):
         go(run)
+
+
+def test_a_mask_of_another_image_is_set_aside_and_the_others_are_scored(run):
+    card = read_card(run / "best.pt")
+    rows = read_manifest(run / "manifest.jsonl")
+    odd = rows[0]
+    volume = VolumeStore(run / "volumes" / odd.store)
+    sources = [{**source, "sha256": "0" * 64} for source in volume.sources]
+    final = run / "predictions" / card.model_id / odd.store
+    MaskWriter.create(final, MaskSpec(volume.grid, CLASSES, "key", {"sources": sources})).finish()
+    scores = go(run)
+    assert {r["case"] for r in scores["cases"]} == {r.id for r in rows[1:]}
+    refused = read_quarantine(run / "quarantine.jsonl")
+    assert [(r.case, r.stage) for r in refused] == [(odd.id, "score")]
+    assert "another version of its image" in refused[0].reason

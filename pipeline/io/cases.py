@@ -254,7 +254,12 @@ class OpenCase:
             _refuse_not_finite(volume)
         if self.mask is None:
             return volume, None
-        return volume, self.lookup.labels(self.mask.read(window).array[0])
+        mask = self.mask.read(window)
+        told = np.ones(window.shape, bool)
+        for valid in (volume.valid, mask.valid):
+            if valid is not None:
+                told &= valid
+        return volume, self.lookup.labels(mask.array[0], told)
 
     def _declared(self, volume: Volume) -> Volume:
         if self.nodata is None:
@@ -282,27 +287,30 @@ class LabelLookup:
         self._values = np.asarray([v for v, _ in pairs], dtype=np.int64)
         self._labels = np.asarray([i for _, i in pairs], dtype=self.dtype)
 
-    def labels(self, values: NDArray[Any]) -> NDArray[Any]:
+    def labels(self, values: NDArray[Any], told: NDArray[np.bool_] | None = None) -> NDArray[Any]:
         """Class numbers of mask values, same shape; NaN, which is no number, is no label.
+
+        Args:
+            values: Mask values.
+            told: False where image or mask have no data: what stands there is no label.
 
         Raises:
             CaseError: A value belongs to no class.
         """
         place = np.searchsorted(self._values, values).clip(max=len(self._values) - 1)
-        unknown = self._values[place] != values
-        nan = np.isnan(values) if np.issubdtype(values.dtype, np.floating) else None
-        if nan is not None:
-            unknown &= ~nan
+        silent = np.zeros(values.shape, bool) if told is None else ~told
+        if np.issubdtype(values.dtype, np.floating):
+            silent |= np.isnan(values)
+        unknown = (self._values[place] != values) & ~silent
         if unknown.any():
-            met = ", ".join(f"{v:g}" for v in np.unique(values[unknown])[:5])
+            met = ", ".join(f"{v:.10g}" for v in np.unique(values[unknown])[:5])
             known = ", ".join(str(v) for v in self._values)
             raise CaseError(
                 f"its mask holds the value {met}, which is of no class (known: {known}).",
                 "Correct the mask, or add the value to data.classes or data.ignore_values.",
             )
         labels: NDArray[Any] = self._labels[place]
-        if nan is not None:
-            labels[nan] = no_label(self.dtype)
+        labels[silent] = no_label(self.dtype)
         return labels
 
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import NothingUsableError
+from pipeline.errors import NothingUsableError, StoreError
 from pipeline.io.files import read_jsonl, write_jsonl
+from pipeline.io.store import published_key
 
 Split = Literal["train", "val", "test", "unlabelled"]
 
@@ -41,8 +42,9 @@ class ManifestRow:
     """Fixed when the case is first seen."""
     fold: int | None
     """Cross-validation fold of a training case; None for held-out ones."""
-    status: Literal["complete", "quarantined"]
-    """Whether the volume store can be used."""
+    status: Literal["complete", "quarantined", "vanished"]
+    """Whether the volume store is used: a quarantined case was refused, a vanished one has lost
+    its files and keeps its split and store."""
     key: str = ""
     """Of content, settings and code that made the store; other keys derive from it."""
     store: str = ""
@@ -51,6 +53,8 @@ class ManifestRow:
     """Files the case was made from."""
     grid: dict[str, Any] = field(default_factory=dict)
     """Shape, affine, unit and CRS, as Grid.to_json gives."""
+    channels: int = 0
+    """Channels of the image."""
 
     @property
     def labelled(self) -> bool:
@@ -82,15 +86,20 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     return [_row(value) for value in read_jsonl(path)]
 
 
-def usable_cases(path: Path, splits: Iterable[str] | None = None) -> list[ManifestRow]:
+def usable_cases(
+    path: Path, splits: Iterable[str] | None = None, volumes: Path | None = None
+) -> list[ManifestRow]:
     """Rows whose volume store is complete.
 
     Args:
         path: The manifest.
         splits: Keep cases of these splits only; None keeps all.
+        volumes: Folder of the stores, to see that each is there and is what the manifest says;
+            None: not looked at.
 
     Raises:
         NothingUsableError: No case is left.
+        StoreError: A store is gone, or another run has rewritten it.
     """
     wanted = None if splits is None else set(splits)
     rows = [
@@ -103,6 +112,14 @@ def usable_cases(path: Path, splits: Iterable[str] | None = None) -> list[Manife
         raise NothingUsableError(
             f"{path} lists no usable case{kind}: run `segflow ingest` and see quarantine.jsonl"
         )
+    if volumes is None:
+        return rows
+    for row in rows:
+        if published_key(volumes / row.store) != row.key:
+            raise StoreError(
+                f"the volume store of case {row.id} is gone, or another run has rewritten it: "
+                "run `segflow ingest`"
+            )
     return rows
 
 

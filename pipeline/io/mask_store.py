@@ -54,7 +54,7 @@ class MaskWriter:
     @classmethod
     def create(cls, final: Path, spec: MaskSpec) -> MaskWriter:
         """Write the metadata of a new store, replacing an earlier attempt."""
-        root = store.create_root(final, spec.key)
+        root = store.create_root(final)
         dtype = label_dtype(len(spec.classes))
         nodata = no_label(dtype)
         pyramid = store.PyramidSpec(
@@ -66,15 +66,14 @@ class MaskWriter:
             "multiscales": [ngff.multiscales(final.stem, "mask", spec.grid, channels=False)],
             "image-label": ngff.image_label(spec.classes, source=None),
         }
-        root.attrs["segflow"] = {
-            "status": "writing",
+        described = {
             "kind": KIND,
-            "key": spec.key,
             "grid": spec.grid.to_json(),
             "classes": {c.name: c.label for c in spec.classes},
             "nodata": nodata,
             **spec.provenance,
         }
+        store.ready_to_write(root, spec.key, described)
         return cls(final)
 
     def write(self, window: Window, labels: NDArray[Any]) -> None:

@@ -58,7 +58,7 @@ class PatchSpec:
 
 def create_patches(final: Path, spec: PatchSpec) -> None:
     """Write the metadata of a new patch store, replacing an earlier attempt."""
-    root = store.create_root(final, spec.key)
+    root = store.create_root(final)
     dtype = label_dtype(spec.classes)
     lead, axes = (spec.per_shard,), ("z", "y", "x")[-len(spec.shape) :]
     root.create_array(
@@ -81,6 +81,7 @@ def create_patches(final: Path, spec: PatchSpec) -> None:
         fill_value=no_label(dtype),
         dimension_names=("n", *axes),
     )
+    store.ready_to_write(root, spec.key, {"kind": KIND})
 
 
 def write_patches(final: Path, numbers: range, image: NDArray[Any], label: NDArray[Any]) -> None:
@@ -109,7 +110,7 @@ def write_patches(final: Path, numbers: range, image: NDArray[Any], label: NDArr
 
 def publish_patches(final: Path, attributes: dict[str, Any]) -> None:
     """Give a finished patch store its final name."""
-    store.publish(final, lambda known: {**known, "kind": KIND, **attributes})
+    store.publish(final, lambda known: {**known, **attributes})
 
 
 class PatchStore:

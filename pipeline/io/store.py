@@ -57,35 +57,47 @@ def partial_path(final: Path) -> Path:
     return final.with_name(f".{final.name}.partial")
 
 
-def create_root(final: Path, key: str) -> zarr.Group:
+def create_root(final: Path) -> zarr.Group:
     """An empty store to build, replacing any earlier attempt.
 
     Args:
         final: Where the store will be published.
-        key: What the store will hold, as a key; ``resume_root`` asks for it.
     """
     path = partial_path(final)
     remove_tree(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return zarr.create_group(path, attributes={"segflow": {"status": "writing", "key": key}})
+    return zarr.create_group(path, attributes={"segflow": {"status": "creating"}})
+
+
+def ready_to_write(root: zarr.Group, key: str, attributes: dict[str, Any]) -> None:
+    """Say that a store's metadata is whole: from now on an interrupted writer can go on with it.
+
+    Args:
+        root: The store, all its arrays created.
+        key: What the store will hold, as a key.
+        attributes: Its other ``segflow`` attributes.
+    """
+    root.attrs["segflow"] = {**attributes, "key": key, "status": "writing"}
 
 
 def partial_key(final: Path) -> str | None:
-    """The key of an unfinished store, None where there is none or it cannot be read."""
-    return _key(partial_path(final))
+    """The key of an unfinished store; None where there is none that a writer can go on with."""
+    return _key(partial_path(final), ("writing", "complete"))
 
 
 def published_key(final: Path) -> str | None:
     """The key of a published store, None where there is none or it is not complete."""
-    return _key(final)
+    return _key(final, ("complete",))
 
 
-def _key(path: Path) -> str | None:
+def _key(path: Path, states: tuple[str, ...]) -> str | None:
     try:
         attributes = zarr.open_group(path, mode="r").attrs["segflow"]
     except (OSError, KeyError, ValueError):
         return None
-    return attributes.get("key") if isinstance(attributes, dict) else None
+    if not isinstance(attributes, dict) or attributes.get("status") not in states:
+        return None
+    return attributes.get("key")
 
 
 def create_pyramid(group: zarr.Group, spec: PyramidSpec) -> None:

@@ -66,10 +66,11 @@ class VolumeWriter:
     def __init__(self, final: Path, spec: VolumeSpec) -> None:
         self.final = final
         self.spec = spec
-        self.root = store.create_root(final, spec.key)
+        self.root = store.create_root(final)
         self._create_image()
         if spec.classes is not None:
             self._create_truth(spec.classes)
+        store.ready_to_write(self.root, spec.key, {"kind": KIND})
 
     def _create_image(self) -> None:
         grid, dtype = self.spec.grid, np.dtype(self.spec.dtype)
@@ -126,7 +127,6 @@ class VolumeWriter:
         if self.spec.classes is not None:
             store.build_pyramid(self._truth(), None, "mode")
         described = {
-            "kind": KIND,
             "grid": self.spec.grid.to_json(),
             "channels": list(self.spec.channels),
             "sources": list(self.spec.sources),
@@ -176,8 +176,12 @@ class VolumeStore:
     def read(self, window: Window) -> Volume:
         """Voxels and validity of a window inside the volume."""
         array = np.asarray(self._image[(slice(None), *window.slices)])
-        valid = np.asarray(self._valid[window.slices])
+        valid = self.read_valid(window)
         return Volume(array, self.grid.cropped(window), None if valid.all() else valid)
+
+    def read_valid(self, window: Window) -> NDArray[np.bool_]:
+        """Where a window holds data, (Z, Y, X) or (Y, X)."""
+        return np.asarray(self._valid[window.slices], np.bool_)
 
     def read_truth(self, window: Window) -> NDArray[Any]:
         """Class numbers of a window, no-label where the truth says nothing or there is no data.
@@ -188,8 +192,9 @@ class VolumeStore:
         if self._truth is None:
             raise StoreError(f"{self.path} holds no truth mask: only labelled cases have one")
         labels = np.asarray(self._truth[window.slices])
-        valid = np.asarray(self._valid[window.slices])
-        return np.where(valid, labels, np.asarray(no_label(labels.dtype), labels.dtype))
+        return np.where(
+            self.read_valid(window), labels, np.asarray(no_label(labels.dtype), labels.dtype)
+        )
 
     def overview(self) -> tuple[NDArray[Any], tuple[int, ...]]:
         """Voxels of a pyramid level small enough to look at, (C, *S), and its downsampling."""

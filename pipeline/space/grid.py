@@ -73,7 +73,9 @@ class Grid:
     def rectilinear(self) -> bool:
         """Whether each array axis runs along exactly one world axis."""
         linear = self.matrix[:-1, :-1]
-        return bool(np.all(np.count_nonzero(np.abs(linear) > 1e-12, axis=0) == 1))
+        # Headers carry affines in float32, whose rounding must not turn an axis.
+        along = np.abs(linear) > 1e-6 * np.linalg.norm(linear, axis=0)
+        return bool(np.all(np.count_nonzero(along, axis=0) == 1))
 
     def index_to_world(self, index: ArrayLike) -> NDArray[np.float64]:
         """World coordinates of indices.

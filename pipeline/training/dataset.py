@@ -7,6 +7,7 @@ nor an interruption changes what the network sees.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,12 @@ def batches(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_as_helper,
     )
 
 
-def _one_thread(worker: int) -> None:
+def _as_helper(worker: int) -> None:
     # The training process has the cores; a worker that takes them too slows both.
     torch.set_num_threads(1)
+    # Told to stop, the training process ends its step and saves; it needs its workers until then.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -41,7 +41,7 @@ class TrainSettings(BaseModel):
     """Processes that prepare patches for each training process."""
     timeout_minutes: Annotated[float, Field(gt=0)] = 10.0
     """How long the processes wait for one that hangs before all stop."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it."""
     seed: int = 0
     """Of weights, order and augmentation."""

@@ -13,7 +13,7 @@ from pipeline.execute import Progress, silent
 from pipeline.io.files import digest, read_json, write_json
 from pipeline.io.manifest import read_manifest
 from pipeline.io.patch_store import PatchStore
-from pipeline.model_file import ModelCard, read_card
+from pipeline.model_file import ModelCard, load_model, read_card
 from pipeline.network_tiling import plan_tiling
 from pipeline.plan_file import Plan
 from pipeline.tiled import best_processor
@@ -105,13 +105,13 @@ def train(
     finished = checkpoints / "train.json"
     if finished.exists() and read_json(finished)["key"] == task.key:
         try:
-            card = read_card(checkpoints / "best.pt")
+            _, card = load_model(checkpoints / "best.pt")
             progress(STAGE, 1, 1, "up to date")
             return card
         except ModelError:
             (checkpoints / "last.pt").unlink(missing_ok=True)  # the weights are gone: anew
     checkpoints.mkdir(parents=True, exist_ok=True)
-    processes = settings.processes or max(1, torch.cuda.device_count())
+    processes = settings.processes or _sharers(plan.batch_size, torch.cuda.device_count())
     if plan.batch_size % processes:
         raise TrainingError(
             f"a batch of {plan.batch_size} patches cannot be shared by {processes} processes: "
@@ -121,6 +121,11 @@ def train(
     card = read_card(checkpoints / "best.pt")
     write_json(finished, {"key": task.key, "model_id": card.model_id, **card.training})
     return card
+
+
+def _sharers(batch_size: int, devices: int) -> int:
+    """The most processes, one per device, among which a batch can be dealt evenly."""
+    return max(n for n in range(1, max(1, devices) + 1) if batch_size % n == 0)
 
 
 def _listener(progress: Progress) -> Callable[[dict[str, Any]], None]:

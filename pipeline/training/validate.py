@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.io.mask_store import mask_windows
 from pipeline.io.volume_store import VolumeStore
 from pipeline.metrics import class_counts, confusion, mean
 from pipeline.normalise import normalise
@@ -58,6 +59,7 @@ def _case(
     def read(window: Window) -> NDArray[np.float32]:
         return normalise(store.read(window), scalings)
 
-    window = Window.whole(shape)
-    labels = predict_labels(model, read, shape, window, tiling, processor)
-    return total + confusion(labels, store.read_truth(window), len(plan.classes))
+    for window in mask_windows(shape, len(plan.classes)):
+        labels = predict_labels(model, read, shape, window, tiling, processor)
+        total += confusion(labels, store.read_truth(window), len(plan.classes))
+    return total

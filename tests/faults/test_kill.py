@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.run import STAGES, RunSettings, dump_settings, load_settings, run_stage
 
@@ -40,6 +41,14 @@ def kill_when(process: subprocess.Popen, ready) -> None:
             assert time.monotonic() < until
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
+
+
+def wait_until(ready) -> None:
+    """Wait half a minute at most."""
+    until = time.monotonic() + 30
+    while not ready():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def gone(settings: Path) -> bool:
@@ -93,10 +102,7 @@ def test_a_night_killed_in_training_and_in_prediction_ends_with_the_same_masks(
     kill_when(
         start(killed, "train"), lambda: log.exists() and len(log.read_text().splitlines()) >= 2
     )
-    until = time.monotonic() + 30
-    while not gone(killed):  # the processes it launched end with it
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_until(lambda: gone(killed))  # the processes it launched end with it
     assert not (tmp_path / "killed/checkpoints/train.json").exists()
     finish(killed, "train")
 
@@ -107,3 +113,20 @@ def test_a_night_killed_in_training_and_in_prediction_ends_with_the_same_masks(
     finish(killed, "predict")
     assert tree(masks) == tree(tmp_path / "whole/predictions")
     assert len(list(masks.glob("*/*.zarr"))) == 12
+
+
+def test_a_training_told_to_stop_saves_what_it_has_learnt(settings, tmp_path):
+    file = settings[1]
+    text = file.read_text().replace("checkpoint_minutes: 1.0e-09", "checkpoint_minutes: 60")
+    file.write_text(text.replace("max_steps: 60", "max_steps: 100000"))
+    log = tmp_path / "killed/checkpoints/log.jsonl"
+    with start(file, "train") as process:
+        until = time.monotonic() + 120
+        while not (log.exists() and log.read_text().count("\n") >= 2):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) != 0
+    state = torch.load(tmp_path / "killed/checkpoints/last.pt", weights_only=True)
+    assert state["position"] >= 20 * 4
+    wait_until(lambda: gone(file))  # a loader sees within seconds that its process has ended

@@ -1,0 +1,79 @@
+"""The report for a terminal: outcome, Dice per class, quarantined cases."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.report.words import count, counted, dice
+
+
+def markdown(page: Mapping[str, Any]) -> str:
+    """The report as Markdown whose tables line up in a terminal.
+
+    Args:
+        page: Values of all sections.
+    """
+    parts = [
+        f"# segflow run {_plain(page['run_name'])}",
+        page["outcome"]["sentence"],
+        _headline(page),
+        *(f"Note: {_plain(warning)}" for warning in page["warnings"]),
+        *_classes(page),
+        *_quarantine(page),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _headline(page: Mapping[str, Any]) -> str:
+    mean = page["mean_dice"]
+    if mean is None:
+        return f"Mean Dice: –, {page['no_dice']}."
+    return (
+        f"Mean Dice **{mean:.4f}** over {counted(page['averaged'], 'class', 'classes')} "
+        f"and {counted(page['held_out'], 'held-out case')} (split {_plain(page['split'])})."
+    )
+
+
+def _classes(page: Mapping[str, Any]) -> list[str]:
+    if not page["classes"]:
+        return []
+    head = ["class", "Dice", "IoU", "precision", "recall", "cases", "empty"]
+    keys = ("dice", "iou", "precision", "recall")
+    rows = [
+        [c["name"], *(dice(c[k]) for k in keys), count(c["n_cases"]), count(c["n_empty"])]
+        for c in page["classes"]
+    ]
+    return ["## Dice per class", _table(head, rows, numbers=True), _plain(page["rules"])]
+
+
+def _quarantine(page: Mapping[str, Any]) -> list[str]:
+    if not page["quarantined"]:
+        return []
+    head = ["case", "stage", "reason", "remedy"]
+    rows = [[r.case, r.stage, r.reason, r.remedy] for r in page["quarantined"]]
+    return ["## Quarantined cases", _table(head, rows, numbers=False)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool) -> str:
+    """A table whose columns line up; with ``numbers``, all but the first to the right."""
+    lines = [list(head), *([_plain(cell) for cell in row] for row in rows)]
+    columns = [
+        _column(cells, right=numbers and i > 0) for i, cells in enumerate(zip(*lines, strict=True))
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def _column(cells: Sequence[str], *, right: bool) -> list[str]:
+    """Cells of one width, a rule under the first."""
+    width = max(map(len, cells))
+    head, *body = [cell.rjust(width) if right else cell.ljust(width) for cell in cells]
+    rule = "-" * (width - 1) + (":" if right else "-")
+    return [head, rule, *body]
+
+
+def _plain(text: str) -> str:
+    """Text that neither Markdown, HTML nor a terminal takes for a command."""
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    return re.sub(r"([\\|<`])", r"\\\1", shown)

@@ -1,0 +1,53 @@
+"""The record of the last prediction in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.report.facts import Evidence
+from pipeline.report.words import count, duration, memory, times
+
+BLENDS = {
+    "exact": "exact tiles with halo",
+    "gaussian": "overlapping tiles, Gaussian weights",
+}
+
+
+def prediction(evidence: Evidence) -> dict[str, Any]:
+    """What the last prediction did, and how far it is from one pass over the whole."""
+    if evidence.record is None:
+        return {"prediction": [], "seam": ""}
+    return {"prediction": _facts(evidence.record), "seam": _seam(evidence.record["seam"])}
+
+
+def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    speed = record["voxels"] / record["seconds"] if record["seconds"] else 0.0
+    layout = "channels last" if record["channels_last"] else "channels first"
+    return [
+        ("cases", count(record["cases"])),
+        ("tiling", BLENDS.get(record["blend"], record["blend"])),
+        ("tile", f"{times(record['tile'])} voxels"),
+        ("halo", f"{times(record['halo'])} voxels"),
+        ("processor", f"{record['device']}, {record['precision']}, {layout}"),
+        ("memory, estimated", memory(record["estimated_bytes"])),
+        ("memory, measured peak", memory(record["peak_bytes"])),
+        ("time", duration(record["seconds"])),
+        ("throughput", f"{count(speed)} voxels per second"),
+        ("voxels predicted", count(record["voxels"])),
+    ]
+
+
+def _seam(seam: Mapping[str, int] | None) -> str:
+    if seam is None:
+        return "Seams were not measured."
+    voxels, different = seam["voxels"], seam["different"]
+    if not voxels:
+        return "Seams were not measured: no label was compared."
+    if not different:
+        return f"No seams: all {voxels:,} labels compared equal those of one pass over the whole."
+    share = 1e6 * different / voxels
+    return (
+        f"{different:,} of {voxels:,} labels compared differ from those of one pass over the whole "
+        f"({share:,.3g} in a million)."
+    )

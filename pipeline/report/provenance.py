@@ -1,0 +1,70 @@
+"""Where the masks come from: the model and the plan behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.model_file import ModelCard, versions
+from pipeline.plan_file import Plan
+from pipeline.report.facts import Evidence
+from pipeline.report.words import times
+
+# Reasons of decisions that the planner does not give reasons for.
+REASONS = {
+    "classes": "set in data.classes",
+    "channels": "as the images have them",
+    "spacing": "median over the cases",
+}
+
+
+def provenance(evidence: Evidence) -> dict[str, Any]:
+    """Facts of the model, and the decisions of its plan; nothing where there is no model."""
+    if evidence.card is None:
+        return {"model": [], "plan": []}
+    return {"model": _model(evidence.card), "plan": _decisions(evidence.card.plan)}
+
+
+def _model(card: ModelCard) -> list[tuple[str, str]]:
+    return [
+        ("model", card.model_id),
+        ("weights, sha256", card.weights_sha256),
+        ("plan key", card.plan_key),
+        ("trained with", _versions(card.versions)),
+        ("reported with", _versions(versions())),
+        *((f"training: {k.replace('_', ' ')}", _value(v)) for k, v in card.training.items()),
+    ]
+
+
+def _versions(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_value(v)}" for k, v in value.items())
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _decisions(plan: Plan) -> list[tuple[str, str, str]]:
+    """Decisions with their values and reasons."""
+    values, reasons = _decided(plan), REASONS | plan.reasons
+    names = dict.fromkeys([*values, *reasons])
+    return [(n.replace("_", " "), values.get(n, "–"), reasons.get(n, "–")) for n in names]
+
+
+def _decided(plan: Plan) -> dict[str, str]:
+    network = plan.network
+    features = ", ".join(map(str, network.features))
+    return {
+        "classes": ", ".join(c.name for c in plan.classes),
+        "channels": ", ".join(plan.channels),
+        "spacing": f"{times(plan.spacing, digits=4)} {plan.unit or ''}".strip(),
+        "patch_shape": times(plan.patch_shape),
+        "batch_size": str(plan.batch_size),
+        "stages": str(len(network.strides)),
+        "network": f"{network.kind}, {network.ndim}-D, {network.norm} norm, features {features}",
+        "normalisation": plan.normalisation.kind,
+    }

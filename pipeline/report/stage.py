@@ -1,0 +1,91 @@
+"""Gathers plain values from the files of a run, lays them out, and writes the page.
+
+Whatever is missing on disk is said on the page; a report is written in any case.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.io.files import read_json, read_jsonl, write_atomic
+from pipeline.io.manifest import read_manifest, read_quarantine
+from pipeline.report.facts import Evidence, read_model, read_scores
+from pipeline.report.gallery import gallery
+from pipeline.report.markdown import markdown
+from pipeline.report.outcome import outcome, tables
+from pipeline.report.page import html
+from pipeline.report.prediction import prediction
+from pipeline.report.provenance import provenance
+from pipeline.report.training import training
+
+
+class ReportSettings(BaseModel):
+    """What the report shows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    cases: Annotated[int, Field(ge=0)] = 6
+    """Held-out cases shown as pictures: the worst, the median and the best by mean Dice over
+    classes, in equal parts."""
+
+
+def report(
+    settings: ReportSettings,
+    *,
+    run_name: str,
+    model: Path,
+    manifest: Path,
+    quarantine: Path,
+    volumes: Path,
+    predictions: Path,
+    scores: Path,
+    training_log: Path,
+    prediction_record: Path,
+    settings_text: str,
+    path: Path,
+) -> None:
+    """Write the report's page, and ``report.md`` for a terminal beside it.
+
+    Args:
+        settings: What the page shows.
+        run_name: The run's name.
+        model: Weights of the model; its sidecar stands beside it. May be absent.
+        manifest: One row per case.
+        quarantine: One row per refused case; may be absent.
+        volumes: Folder of the volume stores.
+        predictions: Folder of the mask stores, one folder per model.
+        scores: scores.json; may be absent.
+        training_log: Rows of training and validation; may be absent.
+        prediction_record: What the last prediction did; may be absent.
+        settings_text: The resolved settings, as YAML.
+        path: The page to write.
+
+    Raises:
+        StoreError: A file is there and cannot be read.
+    """
+    evidence = Evidence(
+        scores=read_scores(scores),
+        scored=scores.exists(),
+        card=read_model(model),
+        manifest=read_manifest(manifest),
+        quarantine=read_quarantine(quarantine),
+        log=read_jsonl(training_log),
+        record=read_json(prediction_record) if prediction_record.exists() else None,
+        volumes=volumes,
+        predictions=predictions,
+    )
+    page = {
+        "run_name": run_name,
+        "settings_text": settings_text,
+        **outcome(evidence),
+        **tables(evidence),
+        **training(evidence),
+        **gallery(evidence, settings.cases),
+        **prediction(evidence),
+        **provenance(evidence),
+    }
+    write_atomic(path.with_name("report.md"), markdown(page).encode())
+    write_atomic(path, html(page).encode())
