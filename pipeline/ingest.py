@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -331,6 +332,8 @@ def deal(
     New groups are ranked by a hash of their name. On a first ingest the lowest ranks fill the
     held-out shares exactly; later ones are dealt so that the shares are kept as they grow.
     """
+    if data.group is not None:
+        _refuse_idle_pattern(data.group, [c.case for c in cases])
     kept = {row.id: row for row in known}
     split_of = _known_splits(kept.values(), data)
     labelled = {c.case for c in cases if c.mask is not None or c.problem is not None}
@@ -347,6 +350,16 @@ def deal(
         split, fold = split_of[group] if files.case in labelled else ("unlabelled", None)
         rows.append(ManifestRow(files.case, group, split, fold, "quarantined"))
     return rows
+
+
+def _refuse_idle_pattern(pattern: str, cases: Sequence[str]) -> None:
+    missed = [case for case in cases if re.search(pattern, case) is None]
+    if missed:
+        raise SettingsError(
+            f"data.group {pattern!r} does not match {len(missed)} of {len(cases)} case ids, "
+            f"{missed[0]} among them: each would be a group of its own, and one patient could "
+            "stand on both sides of a split"
+        )
 
 
 def _known_splits(

@@ -6,13 +6,17 @@ import os
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models import build_model, halo, tiles_exactly, total_stride
 from pipeline.errors import SettingsError
+from pipeline.io.volume_store import VolumeStore
+from pipeline.normalise import Scaling, normalise
 from pipeline.plan_file import Plan
-from pipeline.space import Shape
-from pipeline.tiled import Tiling, choose_tile
+from pipeline.space import Shape, Window
+from pipeline.tiled import Read, Tiling, choose_tile
 
 # Bytes a forward pass holds for each voxel and feature of the first stage, measured as the rise
 # of the process's peak over passes of 128³ and 2048² voxels, 16 and 32 features, on a CPU.
@@ -20,6 +24,15 @@ BYTES_PER_FEATURE = {"float32": 26, "bfloat16": 14, "float16": 14}
 
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def voxel_reader(volume: VolumeStore, scalings: tuple[Scaling, ...]) -> Read:
+    """Normalised voxels of a volume store, window by window: what a network is shown."""
+
+    def read(window: Window) -> NDArray[np.float32]:
+        return normalise(volume.read(window), scalings)
+
+    return read
 
 
 def memory_bytes() -> int:

@@ -26,12 +26,11 @@ from pipeline.io.mask_store import MaskSpec, MaskWriter, mask_windows
 from pipeline.io.store import partial_key, published_key
 from pipeline.io.volume_store import VolumeStore, label_dtype, no_label
 from pipeline.model_file import ModelCard, load_model, read_card, versions
-from pipeline.network_tiling import pass_bytes, plan_tiling, process_bytes
-from pipeline.normalise import Scaling, normalise
+from pipeline.network_tiling import pass_bytes, plan_tiling, process_bytes, voxel_reader
+from pipeline.normalise import Scaling
 from pipeline.space import Shape, Window
 from pipeline.tiled import (
     Processor,
-    Read,
     Tiling,
     best_processor,
     predict_labels,
@@ -226,15 +225,6 @@ def _with_nodata(
     result = labels.astype(dtype)
     result[~valid] = no_label(dtype)
     return result
-
-
-def voxel_reader(volume: VolumeStore, scalings: tuple[Scaling, ...]) -> Read:
-    """Normalised voxels of a volume store, window by window."""
-
-    def read(window: Window) -> NDArray[np.float32]:
-        return normalise(volume.read(window), scalings)
-
-    return read
 
 
 @lru_cache(maxsize=1)

@@ -14,9 +14,8 @@ from torch import nn
 from pipeline.io.mask_store import mask_windows
 from pipeline.io.volume_store import VolumeStore
 from pipeline.metrics import class_counts, confusion, mean
-from pipeline.normalise import normalise
+from pipeline.network_tiling import voxel_reader
 from pipeline.plan_file import Plan
-from pipeline.space import Window
 from pipeline.tiled import Processor, Tiling, predict_labels
 from pipeline.training.distributed import Ranks
 
@@ -56,9 +55,7 @@ def _case(
     shape = store.grid.shape
     total = np.zeros((len(plan.classes),) * 2, np.int64)
 
-    def read(window: Window) -> NDArray[np.float32]:
-        return normalise(store.read(window), scalings)
-
+    read = voxel_reader(store, scalings)
     for window in mask_windows(shape, len(plan.classes)):
         labels = predict_labels(model, read, shape, window, tiling, processor)
         total += confusion(labels, store.read_truth(window), len(plan.classes))
