@@ -196,6 +196,7 @@ def status(path: Path, overrides: Sequence[str], console: Console) -> None:
         {"stage": stage, "state": state, "detail": detail} for stage, state, detail in rows
     ]
     waiting = next((s for s in stages if s.state != "done"), None)
+    console.result["done"] = waiting is None
     if waiting is None:
         console.end(outcome(settings.dir).exit_code, verdict(settings.dir, "report"))
     else:

@@ -25,7 +25,7 @@ def learning_rate(step: int, total_steps: int | None, highest: float) -> float:
         highest: Rate at the end of the warm-up.
 
     Example:
-        >>> [learning_rate(step, 1000, 0.4) for step in (0, 40, 1000)]
+        >>> [round(learning_rate(step, 1000, 0.4), 3) for step in (0, 40, 1000)]
         [0.01, 0.4, 0.0]
     """
     warmup = WARMUP_STEPS if total_steps is None else min(WARMUP_STEPS, max(1, total_steps // 5))

@@ -94,10 +94,7 @@ def test_an_interrupted_training_ends_with_the_same_weights_bit_for_bit(run, mon
 
 def test_loader_processes_do_not_change_what_is_learnt(run):
     for workers in (0, 2):
-        task = plan_train(
-            small_plan(3), recipe(loader_workers=workers), **places(run, f"workers{workers}")
-        )
-        train_rank(task, ALONE, CPU)
+        train(small_plan(3), recipe(loader_workers=workers), **places(run, f"workers{workers}"))
     assert same(tensors(run / "workers0/best.pt"), tensors(run / "workers2/best.pt"))
 
 
