@@ -88,8 +88,6 @@ class IngestedCase:
     """The store's grid, as JSON values."""
     channels: int
     """Channels of its image."""
-    fresh: bool
-    """False where the store stood already."""
 
 
 def plan_ingest(
@@ -117,13 +115,13 @@ def ingest_case(task: IngestTask) -> IngestedCase:
     if published_key(task.store) == key:
         standing = VolumeStore(task.store)
         grid = standing.grid.to_json()
-        return IngestedCase(key, sources, grid, len(standing.channels), fresh=False)
+        return IngestedCase(key, sources, grid, len(standing.channels))
     try:
         spec = _write_store(task, sources, key)
     except BaseException:
         remove_tree(partial_path(task.store))
         raise
-    return IngestedCase(key, sources, spec.grid.to_json(), len(spec.channels), fresh=True)
+    return IngestedCase(key, sources, spec.grid.to_json(), len(spec.channels))
 
 
 def _sources(task: IngestTask) -> tuple[SourceFile, ...]:

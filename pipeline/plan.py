@@ -85,11 +85,6 @@ class Fingerprint:
     cases: int
     statistics: tuple[dict[str, Any], ...]
 
-    @property
-    def anisotropy(self) -> float:
-        """Coarsest spacing over finest."""
-        return max(self.spacing) / min(self.spacing)
-
 
 def fingerprint(rows: Sequence[ManifestRow], volumes: Path) -> Fingerprint:
     """Gather what the planner needs from the stores' attributes; reads no voxel.

@@ -65,11 +65,6 @@ class Grid:
         return tuple(float(v) for v in lengths)
 
     @property
-    def voxel_measure(self) -> float:
-        """Volume (or area) of one voxel in ``unit`` cubed (or squared)."""
-        return float(abs(np.linalg.det(self.matrix[:-1, :-1])))
-
-    @property
     def rectilinear(self) -> bool:
         """Whether each array axis runs along exactly one world axis."""
         linear = self.matrix[:-1, :-1]

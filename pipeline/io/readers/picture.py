@@ -29,7 +29,6 @@ class PictureSource:
         self.role = role
         with damage_is_a_case_error(path, *DAMAGE), Image.open(path) as image:
             width, height = image.size
-            self._mode = image.mode
         self.grid: Grid = voxel_grid((height, width))
 
     @property
