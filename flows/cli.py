@@ -83,7 +83,7 @@ def demo(
 
 @app.command(epilog=examples("segflow init data/hippocampus -o runs/hippo.yaml"))
 def init(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The dataset's folder.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The dataset's folder, or URL.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
         "run.yaml"
     ),
@@ -177,7 +177,7 @@ def predict(
 ) -> None:
     """Predict the run's cases, or new images: one mask store each."""
     # A shell turns `--input *.tif` into one option and many arguments.
-    inputs = [*inputs, *map(Path, context.args)] if inputs else inputs
+    inputs = [*inputs, *context.args] if inputs else inputs
     if not inputs and context.args:
         raise UsageError(f"{context.args[0]}: name new images with --input", ctx=context)
     if not inputs and output is not None:

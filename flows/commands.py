@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from flows.console import COMPLETE, FAILED, QUARANTINED, Console
 from flows.options import StageName
@@ -36,7 +36,7 @@ def demo(kind: Literal["volume", "scene"], folder: Path, console: Console) -> No
     )
 
 
-def init(source: Path, output: Path, force: bool, console: Console) -> None:
+def init(source: str, output: Path, force: bool, console: Console) -> None:
     """Write a run.yaml for a dataset."""
     from pipeline.init import init as recognise
 
@@ -49,29 +49,43 @@ def init(source: Path, output: Path, force: bool, console: Console) -> None:
 
 
 def check(path: Path, overrides: Sequence[str], console: Console) -> None:
-    """Read every case, list the refused ones, write check.json."""
+    """Read every case, say what is wrong or odd, write check.json."""
+    from flows.findings import print_dataset, print_findings
     from flows.summary import counted
     from pipeline.ingest import check as read_all
     from pipeline.io.files import write_json
     from pipeline.run import load_settings
 
     settings = load_settings(path, overrides)
-    rows = read_all(settings.data, settings.execute, console.progress)
+    run = settings.dir
+    found = read_all(
+        settings.data,
+        settings.ingest,
+        settings.execute,
+        manifest=run.manifest,
+        progress=console.progress,
+    )
     console.stop_bars()
-    found = settings.dir.check
-    refused = [row for row in rows if row["status"] == "refused"]
-    usable = len(rows) - len(refused)
-    write_json(found, {"usable": usable, "refused": len(refused), "cases": rows})
-    console.result |= {"usable": usable, "refused": len(refused), "check": str(found)}
-    _refused_table([(r["case"], r["reason"], r["remedy"]) for r in refused], found, console)
-    if not usable:
-        raise NothingUsableError(f"none of {counted(len(rows))} is usable: see {found}")
-    console.line(f"classes: {_class_shares(rows)}")
-    if refused:
-        last = f"complete, {counted(len(refused))} of {len(rows)} would be quarantined: see {found}"
-        console.end(QUARANTINED, last)
+    value = found.to_json()
+    write_json(run.check, value)
+    console.result |= {"check": str(run.check), **value}
+    print_findings(found.findings, console)
+    print_dataset(value, console)
+    counts = value["counts"]
+    if not counts["usable"]:
+        whole = f"none of {counted(counts['cases'])} is usable: see {run.check}"
+        raise NothingUsableError(whole if counts["cases"] else _no_case(settings))
+    warned = f", {counted(counts['warning'])} with warnings" if counts["warning"] else ""
+    if counts["refused"]:
+        odd = f"{counted(counts['refused'])} of {counts['cases']} would be quarantined"
+        console.end(QUARANTINED, f"complete, {odd}{warned}: see {run.check}")
     else:
-        console.end(COMPLETE, f"complete: {counted(usable)} usable; see {found}")
+        last = f"complete: {counted(counts['usable'])} usable{warned}; see {run.check}"
+        console.end(COMPLETE, last)
+
+
+def _no_case(settings: RunSettings) -> str:
+    return f"{settings.data.root} holds no case: check data.layout, data.images and data.masks"
 
 
 def _refused_table(
@@ -82,15 +96,6 @@ def _refused_table(
     console.table(f"{len(rows)} refused", ("case", "reason", "what to do"), rows[:MOST_ROWS])
     if len(rows) > MOST_ROWS:
         console.line(f"and {len(rows) - MOST_ROWS} more: see {whole}")
-
-
-def _class_shares(rows: Sequence[dict[str, Any]]) -> str:
-    total: dict[str, int] = {}
-    for row in rows:
-        for name, voxels in (row["class_voxels"] or {}).items():
-            total[name] = total.get(name, 0) + voxels
-    whole = sum(total.values()) or 1
-    return ", ".join(f"{name} {n / whole:.2%}" for name, n in total.items()) or "no masks"
 
 
 def run(
@@ -149,17 +154,19 @@ def _end(run: RunDir, last: StageName, console: Console) -> None:
 def predict_inputs(
     path: Path,
     overrides: Sequence[str],
-    inputs: Sequence[Path],
+    inputs: Sequence[str],
     output: Path | None,
     console: Console,
 ) -> None:
     """Predict new images with the run's model."""
     from flows.summary import counted
+    from pipeline.io.location import locate
     from pipeline.run import load_settings
     from pipeline.run import predict_inputs as work
 
     settings = load_settings(path, overrides)
-    found = work(settings, inputs, output, console.progress)
+    places = [locate(place, "--input") for place in inputs]
+    found = work(settings, places, output, console.progress)
     console.stop_bars()
     _refused_table([(r.case, r.reason, r.remedy) for r in found.refused], None, console)
     for mask in found.masks:

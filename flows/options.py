@@ -22,13 +22,13 @@ Overrides = Annotated[
     ),
 ]
 Inputs = Annotated[
-    list[Path],
+    list[str],
     typer.Option(
         "--input",
         metavar="PATH...",
         default_factory=list,
         show_default=False,
-        help="New images, or folders of them.",
+        help="New images, or folders of them; paths or URLs.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; lines on stderr.")]

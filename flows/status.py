@@ -1,17 +1,26 @@
-"""How far a run is, from its small files alone: no voxel is read."""
+"""How far a run is, from its small files alone: no voxel is read.
+
+A product is stale where what it was made from has changed since.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from flows.summary import counted
+from pipeline.errors import CaseError, SettingsError, StoreError
+from pipeline.ingest.evidence import quick_evidence, root_of, same_files, store_key
+from pipeline.io.discover import CaseFiles, discover
 from pipeline.io.files import read_json, read_jsonl
-from pipeline.io.manifest import read_manifest, read_quarantine
+from pipeline.io.manifest import ManifestRow, read_manifest, read_quarantine
+from pipeline.io.mask_store import MaskStore
 from pipeline.io.store import published_key
 from pipeline.run import RunDir, RunSettings, Stage
 
-State = Literal["done", "partly done", "not yet done"]
+State = Literal["done", "stale", "partly done", "not yet done"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +30,8 @@ class StageStatus:
     stage: Stage
     """The stage."""
     state: State
-    """Whether its product stands; whether the product is of these very settings is for the stage
-    itself to say."""
+    """Whether its product stands, and is of the files as they are now; whether it is of these very
+    settings is for the stage itself to say."""
     detail: str
     """Numbers, and where to look."""
 
@@ -43,8 +52,44 @@ def _ingest(settings: RunSettings, run: RunDir) -> tuple[State, str]:
         return ("partly done", f"{stores} volume stores") if stores else ("not yet done", "")
     complete = sum(row.status == "complete" for row in rows)
     refused = len({row.case for row in read_quarantine(run.quarantine)})
-    detail = f"{complete} of {len(rows)} cases"
-    return "done", f"{detail}, {refused} quarantined: see {run.quarantine}" if refused else detail
+    parts = [f"{complete} of {len(rows)} cases"]
+    if refused:
+        parts.append(f"{refused} quarantined: see {run.quarantine}")
+    changes = _changes(settings, rows)
+    if changes:
+        parts.append(f"{', '.join(changes)} since: run segflow ingest")
+    vanished = sum(row.status == "vanished" for row in rows)
+    if vanished:
+        parts.append(f"the files of {vanished} are gone, their stores are kept and not used")
+    return "stale" if changes else "done", ", ".join(parts)
+
+
+def _changes(settings: RunSettings, rows: Sequence[ManifestRow]) -> list[str]:
+    """How the dataset differs from what was taken in, in words."""
+    try:
+        found = {files.case: files for files in discover(settings.data)}
+    except (SettingsError, OSError) as error:
+        return [f"the dataset cannot be looked at ({error})"]
+    known = {row.id: row for row in rows if row.status != "vanished"}
+    complete = [row for row in known.values() if row.status == "complete" and row.id in found]
+    counts = {
+        "changed": sum(_changed(found[row.id], row, settings) for row in complete),
+        "new": len(found.keys() - {row.id for row in rows}),
+        "gone": len(known.keys() - found.keys()),
+        "back": len(found.keys() & ({row.id for row in rows} - known.keys())),
+    }
+    return [f"{counted(n)} {what}" for what, n in counts.items() if n]
+
+
+def _changed(files: CaseFiles, row: ManifestRow, settings: RunSettings) -> bool:
+    """Whether a case's files, or what the settings make of them, are not what was taken in."""
+    try:
+        seen = quick_evidence(files, root_of(settings.data))
+    except CaseError:
+        return True
+    if not same_files(seen, row.sources):
+        return True
+    return store_key(files, row.sources, settings.data) != row.key
 
 
 def _plan(settings: RunSettings, run: RunDir) -> tuple[State, str]:
@@ -79,13 +124,30 @@ def _predict(settings: RunSettings, run: RunDir) -> tuple[State, str]:
     if not card.exists():
         return "not yet done", ""
     folder = run.predictions / read_json(card)["model_id"]
-    rows = read_manifest(run.manifest)
     refused = {row.case for row in read_quarantine(run.quarantine)}
-    wanted = {row.id for row in rows if row.split in settings.predict.splits} - refused
-    made = len(wanted & {path.stem for path in folder.glob("*.zarr")})
+    wanted = {
+        row.id: row
+        for row in read_manifest(run.manifest)
+        if row.split in settings.predict.splits
+        and row.status == "complete"
+        and row.id not in refused
+    }
+    made = wanted.keys() & {path.stem for path in folder.glob("*.zarr")}
     if not made:
         return "not yet done", ""
-    return ("done" if made == len(wanted) else "partly done"), f"{made} of {len(wanted)}: {folder}"
+    detail = f"{len(made)} of {len(wanted)}: {folder}"
+    stale = sum(_is_stale(folder / f"{case}.zarr", wanted[case]) for case in made)
+    if stale:
+        return "stale", f"{detail}; {counted(stale, 'mask')} stale: run segflow predict"
+    return ("done" if len(made) == len(wanted) else "partly done"), detail
+
+
+def _is_stale(mask: Path, row: ManifestRow) -> bool:
+    """Whether a mask was made from another version of its case's volume."""
+    try:
+        return MaskStore(mask).attributes.get("volume") != row.key
+    except StoreError:
+        return True
 
 
 def _score(settings: RunSettings, run: RunDir) -> tuple[State, str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from pipeline.io.cases import ClassSettings, DataSettings
+from pipeline.io.dataset import ClassSettings, DataSettings
 from pipeline.io.files import write_json
 from pipeline.io.readers.geotiff import write_geotiff
 from pipeline.io.readers.nifti import write_nifti

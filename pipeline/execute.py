@@ -46,6 +46,11 @@ class ExecuteSettings(BaseModel):
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Memory limit of each local worker; null: the machine's memory, divided."""
 
+    @property
+    def cores(self) -> int:
+        """Local workers, or the machine's cores."""
+        return self.workers or os.cpu_count() or 1
+
 
 @dataclass(frozen=True)
 class Done(Generic[Task, Row]):
@@ -118,7 +123,7 @@ def _run_on_dask(
 ) -> Iterator[Done[Task, Row]]:
     from distributed import as_completed
 
-    client = _client(settings.on, settings.workers or os.cpu_count() or 1, settings.memory_gb)
+    client = _client(settings.on, settings.cores, settings.memory_gb)
     futures = {
         # pure=False: two equal tasks are two tasks. Dask tries a task again when its worker dies
         # (distributed.scheduler.allowed-failures); what the kernel raises, _attempt returns, so

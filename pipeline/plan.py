@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models import UNetSettings
 from pipeline.errors import NothingUsableError, SettingsError
-from pipeline.io.cases import DataSettings
+from pipeline.io.dataset import DataSettings
 from pipeline.io.files import digest
 from pipeline.io.manifest import ManifestRow, usable_cases
 from pipeline.io.volume_store import VolumeStore

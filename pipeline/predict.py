@@ -153,6 +153,7 @@ def plan_predict(
     provenance = {
         "run": run_name,
         "sources": volume.sources,
+        "volume": volume.key,
         "model": {"id": card.model_id, "weights_sha256": card.weights_sha256},
         "plan": card.plan_key,
         # Of exact tiles only the halo: their size follows the machine and changes no voxel.

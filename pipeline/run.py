@@ -17,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.errors import NothingUsableError, SegflowError, SettingsError
 from pipeline.execute import ExecuteSettings, Progress, silent
 from pipeline.ingest import IngestSettings, ingest, ingest_images
-from pipeline.io.cases import DataSettings, image_files
+from pipeline.io.dataset import DataSettings
+from pipeline.io.discover import discover_images
 from pipeline.io.files import digest, write_atomic
+from pipeline.io.location import locate
 from pipeline.io.manifest import QuarantineRow, read_manifest, read_quarantine
 from pipeline.model_file import read_card
 from pipeline.patches import PatchSettings, patch
@@ -63,20 +65,24 @@ class RunSettings(BaseModel):
     """Where tasks run."""
 
     @model_validator(mode="after")
-    def _local(self) -> RunSettings:
-        places = {
-            "run_dir": self.run_dir,
-            "ingest.store": self.ingest.store,
-            "data.root": self.data.root,
-        }
-        if urls := [f"{key}: {place}" for key, place in places.items() if "://" in (place or "")]:
-            raise ValueError(f"{urls[0]} is a URL: this version works on local paths")
+    def _locatable(self) -> RunSettings:
+        if "://" in (self.run_dir or ""):
+            raise ValueError(
+                f"run_dir: {self.run_dir} is a URL: a run's folder is local, because files grow "
+                "in it; ingest.store and data.root may be URLs"
+            )
+        try:
+            for key, place in (("data.root", self.data.root), ("ingest.store", self.ingest.store)):
+                locate(place or ".", key)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
         return self
 
     @property
     def dir(self) -> RunDir:
         """The run's folder."""
-        volumes = None if self.ingest.store is None else Path(self.ingest.store)
+        store = self.ingest.store
+        volumes = None if store is None else locate(store, "ingest.store")
         return RunDir(Path(self.run_dir or f"runs/{self.name}"), volumes)
 
 
@@ -477,7 +483,7 @@ def predict_inputs(
 
     Args:
         settings: The run's.
-        inputs: Image files, or folders of them.
+        inputs: Image files, or folders of them; paths or URLs.
         output: Folder for the masks, ``<output>/<case>.zarr``; None: ``inputs`` beside the run's
             own predictions, so that a new image never takes the place of a case's mask.
         progress: Told of every finished task.
@@ -491,7 +497,11 @@ def predict_inputs(
     folder = output or run.predictions / card.model_id / "inputs"
     with run.locked():
         stores, refused = ingest_images(
-            _files(inputs), settings.data, settings.execute, volumes=run.inputs, progress=progress
+            discover_images(inputs, settings.data),
+            settings.data,
+            settings.execute,
+            volumes=run.inputs,
+            progress=progress,
         )
         cases = [CaseToPredict(c, store, folder / f"{c}.zarr") for c, store in stores.items()]
         if not cases:
@@ -507,17 +517,6 @@ def predict_inputs(
             progress=progress,
         )
     return InputsOutcome(list(done.masks), [*refused, *done.refused])
-
-
-def _files(inputs: Sequence[Path]) -> list[Path]:
-    files = []
-    for path in inputs:
-        if not path.exists():
-            raise SettingsError(f"--input {path}: there is no such file or folder")
-        files += image_files(path) if path.is_dir() else [path]
-    if not files:
-        raise SettingsError(f"--input {inputs[0]}: the folder holds no image of a known format")
-    return list(dict.fromkeys(path.resolve() for path in files))
 
 
 WORK: dict[Stage, Callable[[RunSettings, RunDir, Progress], str]] = {

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.execute import ExecuteSettings
 from pipeline.ingest import IngestSettings, ingest
-from pipeline.io.cases import ClassSettings, DataSettings
+from pipeline.io.dataset import ClassSettings, DataSettings
 from pipeline.io.manifest import ManifestRow, QuarantineRow, read_quarantine
 
 # The same examples every time: a red test is red for everyone.

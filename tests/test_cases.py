@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import CaseError
-from pipeline.io.cases import ClassSettings, DataSettings, LabelLookup
+from pipeline.io.cases import LabelLookup
+from pipeline.io.dataset import ClassSettings, DataSettings
 
 FIELDS = {"root": "data", "layout": "pairs"}
 

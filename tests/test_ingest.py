@@ -9,8 +9,11 @@ import pytest
 
 from pipeline.errors import NothingUsableError, SettingsError
 from pipeline.execute import ExecuteSettings
-from pipeline.ingest import IngestSettings, check, deal, plan_ingest
-from pipeline.io.cases import DataSettings, discover
+from pipeline.ingest import IngestSettings, check
+from pipeline.ingest.deal import deal
+from pipeline.ingest.ingest import plan_ingest
+from pipeline.io.dataset import DataSettings
+from pipeline.io.discover import discover
 from pipeline.io.volume_store import VolumeStore
 from pipeline.space import Window
 
@@ -79,8 +82,8 @@ def escape(root, tools):
 
 
 def unknown_format(root, tools):
-    (root / "imagesTr" / "liver_1.mha").write_bytes(b"")
-    listing(root, lambda rows: rows[1].update(image="imagesTr/liver_1.mha"))
+    (root / "imagesTr" / "liver_1.xyz").write_bytes(b"")
+    listing(root, lambda rows: rows[1].update(image="imagesTr/liver_1.xyz"))
 
 
 BAD = {
@@ -89,12 +92,15 @@ BAD = {
     truncated_image: (r"liver_1.nii.gz cannot be read: it is truncated", "Copy the file again"),
     truncated_mask: (r"liver_1.nii.gz cannot be read: it is truncated", "Copy the file again"),
     mask_of_other_shape: (r"its mask has shape \(6, 11, 9\), its image \(7, 11, 9\)", "Draw or"),
-    mask_elsewhere: (r"its mask lies elsewhere than its image: its corners lie up", "Resample"),
+    mask_elsewhere: (
+        r"its mask lies elsewhere than its image: its corners lie up",
+        "data.mask_grid",
+    ),
     unknown_value: (r"the value 7, which is of no class \(known: 0, 1, 2\)", "Correct the mask"),
     nan_image: (r"its image holds NaN or infinity in 1 of 693 voxels", "set data.nodata to .nan"),
     infinite_image: (r"its image holds NaN or infinity in 1 of 693", "Correct the image"),
     twins: (r"liver_1.nii.gz and liver_1.nii.gz are both case liver_1", "Rename or remove"),
-    escape: (r"dataset.json names a file outside the dataset's folder", "Move the file into"),
+    escape: (r"it names a file outside the dataset's folder", "Move or copy the file into"),
 }
 
 
@@ -119,7 +125,7 @@ def test_a_file_of_unknown_format_is_a_bad_case_under_its_full_name(tmp_path, ma
     data = make_msd(tmp_path / "data")
     unknown_format(tmp_path / "data", {})
     assert (
-        "liver_1.mha is of no known format" in take_in(data, tmp_path).refused["liver_1.mha"].reason
+        "liver_1.xyz is of no known format" in take_in(data, tmp_path).refused["liver_1.xyz"].reason
     )
 
 
@@ -340,10 +346,13 @@ def test_check_says_what_ingest_would_and_writes_nothing(tmp_path, make_msd):
     data = make_msd(tmp_path / "data")
     truncated_image(tmp_path / "data", {})
     before = set(tmp_path.rglob("*"))
-    rows = check(data, ExecuteSettings(on="serial"))
+    serial = ExecuteSettings(on="serial")
+    found = check(data, IngestSettings(), serial, manifest=tmp_path / "manifest.jsonl")
+    rows = found.to_json()["cases"]
     assert set(tmp_path.rglob("*")) == before
     assert [r["status"] for r in rows] == ["ok", "refused", "ok", "ok"]
-    assert "truncated" in rows[1]["reason"] and rows[0]["shape"] == [7, 11, 9]
+    [finding] = rows[1]["findings"]
+    assert "truncated" in finding["reason"] and rows[0]["shape"] == [7, 11, 9]
     assert sum(rows[0]["class_voxels"].values()) == 7 * 11 * 9
 
 

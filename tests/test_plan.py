@@ -7,8 +7,8 @@ import pytest
 from models import build_model
 from pipeline.errors import SettingsError
 from pipeline.execute import ExecuteSettings
-from pipeline.ingest import check
-from pipeline.io.cases import ClassSettings, DataSettings
+from pipeline.ingest import IngestSettings, check
+from pipeline.io.dataset import ClassSettings, DataSettings
 from pipeline.io.manifest import usable_cases
 from pipeline.io.volume_store import VolumeStore
 from pipeline.plan import Fingerprint, PlanSettings, fingerprint, make_plan, plan
@@ -138,5 +138,5 @@ def test_an_odd_image_is_set_aside_and_the_others_are_planned(
     assert list(taken.refused) == ["tile_3"]
     assert "it has 2 axes and 2 channels, most cases have 2 and 3" in taken.refused["tile_3"].reason
     assert go((data, tmp_path)).channels == ("0", "1", "2")
-    refused = [row["case"] for row in check(data, SERIAL) if row["status"] == "refused"]
-    assert refused == ["tile_3"]
+    checked = check(data, IngestSettings(), SERIAL, manifest=tmp_path / "manifest.jsonl")
+    assert [f.case for f in checked.findings if f.level == "refused"] == ["tile_3"]

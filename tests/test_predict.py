@@ -7,6 +7,7 @@ import zarr
 from pipeline.errors import ModelError
 from pipeline.execute import ExecuteSettings
 from pipeline.ingest import ingest_images
+from pipeline.io.discover import discover_images
 from pipeline.io.manifest import usable_cases
 from pipeline.io.mask_store import MaskStore
 from pipeline.io.volume_store import VolumeStore
@@ -137,7 +138,8 @@ def test_a_volume_of_other_channels_is_refused_and_the_others_get_masks(
     data = make_pairs(tmp_path / "data", cases=2)
     odd = write_scene(tmp_path / "odd.tif", np.ones((2, 20, 24), np.uint8))
     take_in(data, tmp_path)
-    stores, _ = ingest_images([odd], data, SERIAL, volumes=tmp_path / "inputs")
+    found = discover_images([odd], data)
+    stores, _ = ingest_images(found, data, SERIAL, volumes=tmp_path / "inputs")
     write_model(tmp_path, small_plan(2, channels=3))
     more = CaseToPredict("odd", stores["odd"], tmp_path / "masks/odd.zarr")
     done = predict_cases(

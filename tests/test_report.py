@@ -72,7 +72,7 @@ class FakeRun:
 
     def _volume(self, case: str, image: np.ndarray, truth: np.ndarray, grid: Grid) -> None:
         channels = tuple(str(i) for i in range(len(image)))
-        spec = VolumeSpec(grid, str(image.dtype), channels, self.classes, digest(case), ())
+        spec = VolumeSpec(grid, str(image.dtype), channels, self.classes)
         writer = VolumeWriter(self.root / "volumes" / f"{case}.zarr", spec)
         for window in writer.windows():
             part = image[(slice(None), *window.slices)]
@@ -81,7 +81,7 @@ class FakeRun:
             {"percentiles": {"1": float(np.percentile(c, 1)), "99": float(np.percentile(c, 99))}}
             for c in image
         ]
-        writer.finish({"channels": limits})
+        writer.finish({"channels": limits}, digest(case), [])
 
     def _mask(self, case: str, mask: np.ndarray, grid: Grid) -> None:
         path = self.root / "predictions" / MODEL_ID / f"{case}.zarr"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.io.location import filesystem, is_remote
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -72,12 +73,6 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digest(*parts: Any) -> str:
     """A short key of JSON values: equal values give equal keys, on any machine.
 
@@ -91,5 +86,10 @@ def digest(*parts: Any) -> str:
 
 def remove_tree(path: Path) -> None:
     """Delete a folder if it is there."""
-    if path.exists():
+    if is_remote(path):
+        files, name = filesystem(path)
+        files.invalidate_cache()
+        if files.exists(name):
+            files.rm(name, recursive=True)
+    elif path.exists():
         shutil.rmtree(path)

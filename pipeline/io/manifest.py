@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,22 +12,35 @@ from pipeline.io.files import read_jsonl, write_jsonl
 from pipeline.io.store import published_key
 
 Split = Literal["train", "val", "test", "unlabelled"]
+FileRole = Literal["image", "mask"]
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file a case was made from."""
+    """A file a case was made from, or files that are counted as one (the slices of a series)."""
 
     path: str
-    """Relative to the dataset's root, where it lies inside it."""
-    role: Literal["image", "mask"]
+    """Relative to the dataset's root, where it lies inside it; ``::name`` follows for an array
+    inside it."""
+    role: FileRole
     """What the file holds."""
     size: int
     """Bytes."""
     mtime_ns: int
     """Time of last change, nanoseconds; with the size the quick test for a change."""
     sha256: str
-    """Of the file's bytes."""
+    """Of the file's bytes; of the sums of several."""
+    files: int = 1
+    """How many files there are."""
+
+    @property
+    def sighting(self) -> tuple[Any, ...]:
+        """All that can be seen of it without reading it."""
+        return self.path, self.role, self.size, self.mtime_ns, self.files
+
+    def with_sum(self, sha256: str) -> SourceFile:
+        """The same, its content known."""
+        return replace(self, sha256=sha256)
 
 
 @dataclass(frozen=True)

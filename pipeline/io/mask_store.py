@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from pipeline.io import ngff, store
@@ -48,7 +47,7 @@ class MaskWriter:
 
     def __init__(self, final: Path) -> None:
         self.final = final
-        self._root = zarr.open_group(store.partial_path(final), mode="r+")
+        self._root = store.open_group(store.partial_path(final), "r+")
         self._mask = store.array_at(self._root, "0/mask")
 
     @classmethod

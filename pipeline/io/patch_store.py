@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
@@ -96,7 +95,7 @@ def write_patches(final: Path, numbers: range, image: NDArray[Any], label: NDArr
     Raises:
         StoreError: The numbers are not one whole shard.
     """
-    root = zarr.open_group(store.partial_path(final), mode="r+")
+    root = store.open_group(store.partial_path(final), "r+")
     images, labels = store.array_at(root, "image"), store.array_at(root, "label")
     step = store.write_shape(images)[0]
     if numbers.start % step or (numbers.stop % step and numbers.stop != images.shape[0]):

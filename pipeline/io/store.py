@@ -19,15 +19,18 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
+from zarr.storage import FsspecStore
 
 from pipeline.errors import StoreError
 from pipeline.io import ngff
+from pipeline.io.downsample import Reduce as Reduce
+from pipeline.io.downsample import downsample as downsample
 from pipeline.io.files import remove_tree
-from pipeline.io.layout import choose_layout
+from pipeline.io.layout import Boxes, Layout, choose_layout
+from pipeline.io.location import filesystem, is_remote
 from pipeline.space import Grid, Shape, Window, aligned_windows
 
 CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
-Reduce = Literal["mean", "mode"]
 OVERVIEW_VOXELS = 16 * 2**20
 
 
@@ -50,6 +53,15 @@ class PyramidSpec:
     """How a coarser level follows from the finer: mean for intensities, mode for labels."""
     attributes: dict[str, Any]
     """Attributes of each level's array."""
+    boxes: Boxes | None = None
+    """How the two finest levels are cut; None: as ``choose_layout`` says, like the others."""
+
+    def layout(self, level: int, grid: Grid, factors: Shape) -> Layout:
+        """How a level's array is cut."""
+        if self.boxes is not None and level < 2:
+            return self.boxes.coarser(factors).layout(self.channels, self.dtype)
+        lead = () if self.channels is None else (self.channels,)
+        return choose_layout((*lead, *grid.shape), self.dtype, channels=self.channels is not None)
 
 
 def partial_path(final: Path) -> Path:
@@ -65,8 +77,19 @@ def create_root(final: Path) -> zarr.Group:
     """
     path = partial_path(final)
     remove_tree(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return zarr.create_group(path, attributes={"segflow": {"status": "creating"}})
+    if not is_remote(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return zarr.create_group(_place(path), attributes={"segflow": {"status": "creating"}})
+
+
+def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """Open a Zarr group at a path or URL."""
+    return zarr.open_group(_place(path), mode=mode)
+
+
+def _place(path: Path) -> Any:
+    """A location as Zarr takes it."""
+    return FsspecStore.from_url(str(path)) if is_remote(path) else path
 
 
 def ready_to_write(root: zarr.Group, key: str, attributes: dict[str, Any]) -> None:
@@ -92,7 +115,7 @@ def published_key(final: Path) -> str | None:
 
 def _key(path: Path, states: tuple[str, ...]) -> str | None:
     try:
-        attributes = zarr.open_group(path, mode="r").attrs["segflow"]
+        attributes = open_group(path).attrs["segflow"]
     except (OSError, KeyError, ValueError):
         return None
     if not isinstance(attributes, dict) or attributes.get("status") not in states:
@@ -109,14 +132,20 @@ def create_pyramid(group: zarr.Group, spec: PyramidSpec) -> None:
     """
     for level, factors in enumerate(ngff.pyramid_factors(spec.grid)):
         grid = spec.grid.coarser(factors)
+        layout = spec.layout(level, grid, factors)
         if spec.array is None:
-            _create_voxels(group, str(level), spec, grid, {})
+            _create_voxels(group, str(level), spec, grid, layout, {})
         else:
-            _create_level(group.create_group(str(level)), spec.array, spec, grid)
+            _create_level(group.create_group(str(level)), spec.array, spec, grid, layout)
 
 
 def _create_voxels(
-    group: zarr.Group, name: str, spec: PyramidSpec, grid: Grid, mapping: dict[str, Any]
+    group: zarr.Group,
+    name: str,
+    spec: PyramidSpec,
+    grid: Grid,
+    layout: Layout,
+    mapping: dict[str, Any],
 ) -> None:
     lead = () if spec.channels is None else (spec.channels,)
     create_array(
@@ -126,15 +155,17 @@ def _create_voxels(
         spec.dtype,
         grid.axes if spec.channels is None else ("c", *grid.axes),
         spec.fill_value,
+        layout,
         attributes={**spec.attributes, **mapping},
-        channels=spec.channels is not None,
     )
 
 
-def _create_level(group: zarr.Group, name: str, spec: PyramidSpec, grid: Grid) -> None:
+def _create_level(
+    group: zarr.Group, name: str, spec: PyramidSpec, grid: Grid, layout: Layout
+) -> None:
     reference = ngff.spatial_ref(grid)
     mapping = {} if reference is None else {"grid_mapping": "spatial_ref"}
-    _create_voxels(group, name, spec, grid, mapping)
+    _create_voxels(group, name, spec, grid, layout, mapping)
     for axis, values in ngff.coordinates(grid).items():
         line = group.create_array(
             axis,
@@ -158,12 +189,11 @@ def create_array(
     dtype: DTypeLike,
     names: tuple[str, ...],
     fill_value: float | bool,
+    layout: Layout,
     *,
     attributes: dict[str, Any] | None = None,
-    channels: bool = False,
 ) -> zarr.Array[Any]:
-    """An empty array with our codec and the layout its shape and dtype ask for."""
-    layout = choose_layout(shape, dtype, channels=channels)
+    """An empty array with our codec."""
     return group.create_array(
         name,
         shape=shape,
@@ -210,9 +240,16 @@ def write_window(array: zarr.Array[Any], window: Window, values: NDArray[Any]) -
     array[(..., *window.slices)] = values  # type: ignore[index]
 
 
-def build_pyramid(group: zarr.Group, array: str | None, reduce: Reduce) -> None:
-    """Fill the coarser levels from the full-size one, shard by shard."""
-    level = 1
+def build_pyramid(group: zarr.Group, array: str | None, reduce: Reduce, first: int = 1) -> None:
+    """Fill the coarser levels, shard by shard, each from the one before.
+
+    Args:
+        group: The multiscale.
+        array: Array name inside each level's group; None: a level is the array itself.
+        reduce: How a coarser level follows from the finer.
+        first: The finest level to fill.
+    """
+    level = first
     while str(level) in group:
         fine, coarse = (array_at(group, ngff.level_path(n, array)) for n in (level - 1, level))
         n = sum(name != "c" for name in _axes(coarse))
@@ -228,57 +265,55 @@ def _axes(array: zarr.Array[Any]) -> tuple[str | None, ...]:
 def _reduced(
     fine: zarr.Array[Any], coarse: zarr.Array[Any], window: Window, reduce: Reduce
 ) -> NDArray[Any]:
-    n = len(window.shape)
-    factors = tuple(
-        1 if a == b else 2 for a, b in zip(fine.shape[-n:], coarse.shape[-n:], strict=True)
-    )
+    factors = _factors(fine, coarse, len(window.shape))
     start = tuple(a * f for a, f in zip(window.start, factors, strict=True))
     stop = tuple(b * f for b, f in zip(window.stop, factors, strict=True))
-    values = np.asarray(
-        fine[(..., *Window.between(start, stop).clipped(fine.shape[-n:]).slices)]  # type: ignore[index]
-    )
-    lead = values.ndim - n
-    missing = [
-        (0, b * f - m) for b, f, m in zip(window.shape, factors, values.shape[lead:], strict=True)
-    ]
-    values = np.pad(values, [(0, 0)] * lead + missing, mode="edge")
-    return downsample(values, factors, reduce)
+    source = Window.between(start, stop).clipped(fine.shape[-len(start) :])
+    values = np.asarray(fine[(..., *source.slices)])  # type: ignore[index]
+    return downsample(_filled(values, factors), factors, reduce)
 
 
-def downsample(values: NDArray[Any], factors: Shape, reduce: Reduce) -> NDArray[Any]:
-    """Make blocks of voxels into one.
+def next_level(
+    fine: zarr.Array[Any],
+    coarse: zarr.Array[Any],
+    window: Window,
+    values: NDArray[Any],
+    reduce: Reduce,
+    valid: NDArray[np.bool_] | None,
+) -> tuple[Window, NDArray[Any]]:
+    """What a box of a level is on the next coarser one.
 
     Args:
-        values: (..., *S), spatial sizes multiples of ``factors``.
-        factors: Block size on each spatial axis.
-        reduce: ``mean`` (missing values left out, integers rounded) or ``mode`` (the commonest
-            label; of equally common ones the one met first).
+        fine: The level.
+        coarse: The next one.
+        window: The box in the fine level; it starts on multiples of the factors.
+        values: Its voxels, (..., *S).
+        reduce: How the coarser level follows.
+        valid: Where the box holds data, (*S); None: everywhere.
 
     Returns:
-        (..., *S / factors), same dtype.
+        The box in the coarse level, and its voxels.
     """
+    factors = _factors(fine, coarse, len(window.shape))
+    start = tuple(a // f for a, f in zip(window.start, factors, strict=True))
+    stop = tuple(-(-b // f) for b, f in zip(window.stop, factors, strict=True))
+    told = None if valid is None else _filled(valid, factors)
+    reduced = downsample(_filled(values, factors), factors, reduce, told)
+    return Window.between(start, stop), reduced
+
+
+def _factors(fine: zarr.Array[Any], coarse: zarr.Array[Any], n: int) -> Shape:
+    sizes = zip(fine.shape[-n:], coarse.shape[-n:], strict=True)
+    return tuple(1 if a == b else 2 for a, b in sizes)
+
+
+def _filled(values: NDArray[Any], factors: Shape) -> NDArray[Any]:
+    """Values whose sizes are multiples of the factors: the last voxel of an axis is repeated."""
     lead = values.ndim - len(factors)
-    split: list[int] = list(values.shape[:lead])
-    for n, f in zip(values.shape[lead:], factors, strict=True):
-        split += [n // f, f]
-    blocks = values.reshape(split)
-    inner = [lead + 2 * i + 1 for i in range(len(factors))]
-    stack = np.moveaxis(blocks, inner, range(len(inner)))
-    stack = stack.reshape(-1, *stack.shape[len(inner) :])  # (block voxels, ..., *S / factors)
-    if reduce == "mode":
-        # A block has 8 voxels at most: uint8 counts them in an eighth of the default's memory.
-        votes = np.stack([(stack == voxel).sum(axis=0, dtype=np.uint8) for voxel in stack])
-        chosen: NDArray[Any] = np.take_along_axis(stack, votes.argmax(axis=0)[None], axis=0)[0]
-        return chosen
-    if np.issubdtype(values.dtype, np.floating):
-        present = np.isfinite(stack)
-        total = np.where(present, stack, 0).sum(axis=0, dtype=np.float64)
-        count = present.sum(axis=0)
-        mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    else:
-        mean = np.rint(stack.mean(axis=0, dtype=np.float64))
-    result: NDArray[Any] = mean.astype(values.dtype)
-    return result
+    missing = [(0, -n % f) for n, f in zip(values.shape[lead:], factors, strict=True)]
+    if not any(after for _, after in missing):
+        return values
+    return np.pad(values, [(0, 0)] * lead + missing, mode="edge")
 
 
 def publish(final: Path, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -290,18 +325,42 @@ def publish(final: Path, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> 
             ``complete`` is added here, last.
     """
     path = partial_path(final)
-    for litter in path.rglob("*.partial"):
-        litter.unlink()  # zarr's own temporary files, left by a killed writer
-    root = zarr.open_group(path, mode="r+")
+    if not is_remote(path):
+        for litter in path.rglob("*.partial"):
+            litter.unlink()  # zarr's own temporary files, left by a killed writer
+    root = open_group(path, "r+")
     attributes = dict(root.attrs["segflow"])  # type: ignore[arg-type]
     root.attrs["segflow"] = {**finish(attributes), "status": "complete"}
     _consolidate(root)
+    if is_remote(path):
+        _move_objects(path, final)
+        return
     old = final.with_name(f".{final.name}.old")
     remove_tree(old)
     if final.exists():
         os.replace(final, old)
     os.replace(path, final)
     remove_tree(old)
+
+
+def _move_objects(path: Path, final: Path) -> None:
+    """Move a store on an object store, which knows no folders to rename.
+
+    The root's metadata, which says that a store is complete, leaves first and arrives last: in
+    between there is no store, and never half of one.
+    """
+    files, source = filesystem(path)
+    target = filesystem(final)[1]
+    files.invalidate_cache()
+    if files.exists(f"{target}/zarr.json"):
+        files.rm_file(f"{target}/zarr.json")
+    remove_tree(final)
+    names = [name.removeprefix(f"{source}/") for name in files.find(source)]
+    names.sort(key=lambda name: name == "zarr.json")
+    for name in names:
+        files.copy(f"{source}/{name}", f"{target}/{name}")
+    files.invalidate_cache()
+    remove_tree(path)
 
 
 def _consolidate(root: zarr.Group) -> None:
@@ -333,7 +392,7 @@ def open_complete(path: Path, kind: str) -> zarr.Group:
         StoreError: There is no store, it is not complete, or it holds something else.
     """
     try:
-        root = zarr.open_group(path, mode="r")
+        root = open_group(path)
     except (OSError, ValueError) as error:
         raise StoreError(f"there is no store at {path}: run the stage that makes it") from error
     attributes: Any = root.attrs.get("segflow", {})

@@ -5,6 +5,7 @@
   valid               boolean, (Z, Y, X) or (Y, X); unwritten chunks mean all valid
   labels/truth/0 1 …  truth labelmap, class numbers, 255 (65535) where it says nothing; its
                       levels are plain arrays, which ome-zarr-models demands inside ``labels``
+  labels/instances/…  object numbers, 0 where there is none, of masks that tell objects apart
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from pipeline.errors import StoreError
 from pipeline.io import ngff, store
+from pipeline.io.layout import Boxes, volume_boxes
 from pipeline.io.ngff import LabelClass
 from pipeline.space import Grid, Volume, Window, aligned_windows
 
 KIND = "volume"
 TRUTH = "labels/truth/0"
+INSTANCES = "labels/instances/0"
 
 
 def label_dtype(classes: int) -> np.dtype[Any]:
@@ -49,14 +52,20 @@ class VolumeSpec:
     """Channel names, in array order."""
     classes: tuple[LabelClass, ...] | None
     """Classes of the truth; None where the case has none."""
-    key: str
-    """Of sources, settings and code: equal keys, equal stores."""
-    sources: tuple[dict[str, Any], ...]
-    """Files the case was made from: path, role and sha256."""
+    instances: str | None = None
+    """Element type of the object numbers; None where the mask does not tell objects apart."""
+
+    @property
+    def boxes(self) -> Boxes:
+        """How every array of the store is cut."""
+        voxel = np.dtype(self.dtype).itemsize * len(self.channels)
+        return volume_boxes(self.grid.shape, voxel)
 
 
 class VolumeWriter:
-    """Makes a volume store: create, write every window once, finish.
+    """Makes a volume store: create, write every box once, in any order, finish.
+
+    Boxes may be written from several threads.
 
     Args:
         final: Where the store will stand.
@@ -69,75 +78,126 @@ class VolumeWriter:
         self.root = store.create_root(final)
         self._create_image()
         if spec.classes is not None:
-            self._create_truth(spec.classes)
-        store.ready_to_write(self.root, spec.key, {"kind": KIND})
+            self._create_labels(spec.classes)
+        store.ready_to_write(self.root, "", {"kind": KIND})
+        self._image = self._levels(self.root, "image")
+        self._valid = store.array_at(self.root, "valid")
+        self._labels = {
+            name: self._levels(self._group(f"labels/{name}"), None) for name in self._label_names
+        }
+
+    @property
+    def _label_names(self) -> list[str]:
+        truth = ["truth"] if self.spec.classes is not None else []
+        return truth + (["instances"] if self.spec.instances is not None else [])
 
     def _create_image(self) -> None:
         grid, dtype = self.spec.grid, np.dtype(self.spec.dtype)
         count = len(self.spec.channels)
-        pyramid = store.PyramidSpec("image", grid, dtype, count, 0, "mean", {})
+        pyramid = store.PyramidSpec(
+            "image", grid, dtype, count, 0, "mean", {}, boxes=self.spec.boxes
+        )
         store.create_pyramid(self.root, pyramid)
         scales = ngff.multiscales(self.final.stem, "image", grid, channels=True)
         self.root.attrs["ome"] = {"version": ngff.VERSION, "multiscales": [scales]}
-        store.create_array(self.root, "valid", grid.shape, "bool", grid.axes, True)
+        layout = self.spec.boxes.layout(None, "bool")
+        store.create_array(self.root, "valid", grid.shape, "bool", grid.axes, True, layout)
 
-    def _create_truth(self, classes: Sequence[LabelClass]) -> None:
-        dtype = label_dtype(len(classes))
-        nodata = no_label(dtype)
+    def _create_labels(self, classes: Sequence[LabelClass]) -> None:
         labels = self.root.create_group("labels")
-        labels.attrs["ome"] = {"version": ngff.VERSION, "labels": ["truth"]}
-        truth = labels.create_group("truth")
+        labels.attrs["ome"] = {"version": ngff.VERSION, "labels": self._label_names}
+        dtype = label_dtype(len(classes))
+        drawn = ngff.image_label(classes, source="../../")
+        self._create_label(labels, "truth", dtype, no_label(dtype), drawn)
+        if self.spec.instances is not None:
+            about = {"source": {"image": "../../"}}
+            self._create_label(labels, "instances", np.dtype(self.spec.instances), 0, about)
+
+    def _create_label(
+        self, labels: zarr.Group, name: str, dtype: np.dtype[Any], fill: int, about: dict[str, Any]
+    ) -> None:
+        group = labels.create_group(name)
+        attributes = {"nodata": fill} if name == "truth" else {}
         pyramid = store.PyramidSpec(
-            None, self.spec.grid, dtype, None, nodata, "mode", {"nodata": nodata}
+            None, self.spec.grid, dtype, None, fill, "mode", attributes, boxes=self.spec.boxes
         )
-        store.create_pyramid(truth, pyramid)
-        truth.attrs["ome"] = {
+        store.create_pyramid(group, pyramid)
+        group.attrs["ome"] = {
             "version": ngff.VERSION,
-            "multiscales": [ngff.multiscales("truth", None, self.spec.grid, channels=False)],
-            "image-label": ngff.image_label(classes, source="../../"),
+            "multiscales": [ngff.multiscales(name, None, self.spec.grid, channels=False)],
+            "image-label": about,
         }
+
+    def _levels(self, group: zarr.Group, array: str | None) -> list[zarr.Array[Any]]:
+        """The two finest levels of a multiscale, or the one there is."""
+        paths = [ngff.level_path(level, array) for level in (0, 1)]
+        return [store.array_at(group, path) for path in paths if path in group]
 
     def windows(self) -> list[Window]:
         """The boxes to write, each whole shards of every array: one read serves all."""
-        arrays = [store.array_at(self.root, "0/image"), store.array_at(self.root, "valid")]
-        if self.spec.classes is not None:
-            arrays.append(store.array_at(self.root, TRUTH))
-        n = len(self.spec.grid.shape)
-        units = [store.write_shape(array)[-n:] for array in arrays]
-        step = tuple(max(sizes) for sizes in zip(*units, strict=True))
-        return aligned_windows(self.spec.grid.shape, step)
+        return aligned_windows(self.spec.grid.shape, self.spec.boxes.box)
 
-    def write(self, window: Window, volume: Volume, truth: NDArray[Any] | None) -> None:
-        """Write a box of voxels, its validity and its labels.
+    def write(
+        self,
+        window: Window,
+        volume: Volume,
+        truth: NDArray[Any] | None = None,
+        instances: NDArray[Any] | None = None,
+    ) -> None:
+        """Write a box of voxels, its validity and its labels, and the next coarser level of each.
 
         Args:
             window: One of ``windows()``.
             volume: Voxels and validity of that window.
             truth: Class numbers of that window, (Z, Y, X) or (Y, X); None where there are none.
+            instances: Object numbers, likewise.
         """
-        store.write_window(store.array_at(self.root, "0/image"), window, volume.array)
-        if volume.valid is not None:
-            store.write_window(store.array_at(self.root, "valid"), window, volume.valid)
-        if truth is not None:
-            store.write_window(store.array_at(self.root, TRUTH), window, truth)
+        _write_levels(self._image, window, volume.array, "mean", volume.valid)
+        if volume.valid is not None and not volume.valid.all():
+            store.write_window(self._valid, window, volume.valid)
+        for name, labels in (("truth", truth), ("instances", instances)):
+            if labels is not None:
+                _write_levels(self._labels[name], window, labels, "mode", None)
 
-    def finish(self, statistics: dict[str, Any]) -> None:
-        """Build the pyramids, add statistics and provenance, and publish the store."""
-        store.build_pyramid(self.root, "image", "mean")
-        if self.spec.classes is not None:
-            store.build_pyramid(self._truth(), None, "mode")
+    def finish(
+        self, statistics: dict[str, Any], key: str, sources: Sequence[dict[str, Any]]
+    ) -> None:
+        """Build the coarser levels, add statistics and provenance, and publish the store.
+
+        Args:
+            statistics: The case's, as JSON values.
+            key: Of sources, settings and code: equal keys, equal stores.
+            sources: Files the case was made from: path, role and sha256.
+        """
+        store.build_pyramid(self.root, "image", "mean", first=2)
+        for name in self._label_names:
+            store.build_pyramid(self._group(f"labels/{name}"), None, "mode", first=2)
         described = {
+            "key": key,
             "grid": self.spec.grid.to_json(),
             "channels": list(self.spec.channels),
-            "sources": list(self.spec.sources),
+            "sources": list(sources),
             "statistics": statistics,
         }
         store.publish(self.final, lambda attributes: {**attributes, **described})
 
-    def _truth(self) -> zarr.Group:
-        group = self.root["labels/truth"]
+    def _group(self, path: str) -> zarr.Group:
+        group = self.root[path]
         assert isinstance(group, zarr.Group)
         return group
+
+
+def _write_levels(
+    levels: Sequence[zarr.Array[Any]],
+    window: Window,
+    values: NDArray[Any],
+    reduce: store.Reduce,
+    valid: NDArray[np.bool_] | None,
+) -> None:
+    store.write_window(levels[0], window, values)
+    if len(levels) == 2:
+        coarse, reduced = store.next_level(levels[0], levels[1], window, values, reduce, valid)
+        store.write_window(levels[1], coarse, reduced)
 
 
 class VolumeStore:
@@ -161,7 +221,8 @@ class VolumeStore:
         self.statistics: dict[str, Any] = attributes["statistics"]
         self._image = store.array_at(self.root, "0/image")
         self._valid = store.array_at(self.root, "valid")
-        self._truth = store.array_at(self.root, TRUTH) if "labels" in self.root else None
+        self._truth = store.array_at(self.root, TRUTH) if TRUTH in self.root else None
+        self._instances = store.array_at(self.root, INSTANCES) if INSTANCES in self.root else None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -195,6 +256,21 @@ class VolumeStore:
         return np.where(
             self.read_valid(window), labels, np.asarray(no_label(labels.dtype), labels.dtype)
         )
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether the store tells objects apart."""
+        return self._instances is not None
+
+    def read_instances(self, window: Window) -> NDArray[Any]:
+        """Object numbers of a window, 0 where there is no object.
+
+        Raises:
+            StoreError: The case's mask does not tell objects apart.
+        """
+        if self._instances is None:
+            raise StoreError(f"{self.path} holds no instances: its mask has classes only")
+        return np.asarray(self._instances[window.slices])
 
     def overview(self) -> tuple[NDArray[Any], tuple[int, ...]]:
         """Voxels of a pyramid level small enough to look at, (C, *S), and its downsampling."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,10 @@ from pipeline.space.window import Shape, Window
 Affine = tuple[tuple[float, ...], ...]
 Anchor = Literal["center", "corner"]
 AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
+SYMBOLS = {"millimeter": "mm", "meter": "m", "degree": "°"}
+"""How units stand in messages."""
+TOWARDS = {2: ("WE", "SN"), 3: ("LR", "PA", "IS")}
+"""Letters of the two ends of each world axis, x first: of a scene, of a scan."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,32 @@ class Grid:
         along = np.abs(linear) > 1e-6 * np.linalg.norm(linear, axis=0)
         return bool(np.all(np.count_nonzero(along, axis=0) == 1))
 
+    @property
+    def orientation(self) -> str | None:
+        """Where the array's axes run to, x first: RAS for a scan, ES for a north-up scene.
+
+        An oblique axis has the letter of the world axis it is nearest to. None where the place
+        is unknown.
+        """
+        n = len(self.shape)
+        linear = self.matrix[:-1, :-1]
+        placed = self.crs is not None if n == 2 else self.unit == "millimeter"
+        if not placed or not np.isfinite(linear).all():
+            return None
+        nearest = np.abs(linear).argmax(axis=0)
+        ends = [TOWARDS[n][world][int(linear[world, a] > 0)] for a, world in enumerate(nearest)]
+        return "".join(reversed(ends))
+
+    def measured(self, *lengths: float) -> str:
+        """Lengths with their unit, for a message.
+
+        Example:
+            >>> voxel_grid((4, 4)).measured(1.5, 2)
+            '1.5 × 2'
+        """
+        symbol = SYMBOLS.get(self.unit or "", self.unit or "")
+        return f"{' × '.join(f'{v:.6g}' for v in lengths)} {symbol}".strip()
+
     def index_to_world(self, index: ArrayLike) -> NDArray[np.float64]:
         """World coordinates of indices.
 
@@ -122,11 +152,32 @@ class Grid:
         if (self.crs is None) != (other.crs is None):
             return "one has a coordinate reference system, the other has none"
         corners = np.stack(np.meshgrid(*[(0, n) for n in self.shape], indexing="ij"), -1)
-        apart = self.world_to_index(other.index_to_world(corners)) - corners
-        worst = float(np.max(np.abs(apart)))
-        if not worst <= tolerance_voxels:
-            return f"its corners lie up to {worst:.3g} voxels away"
-        return None
+        there = other.index_to_world(corners)
+        worst = float(np.max(np.abs(self.world_to_index(there) - corners)))
+        if worst <= tolerance_voxels:
+            return None
+        far = float(np.max(np.linalg.norm(there - self.index_to_world(corners), axis=-1)))
+        world = f" ({self.measured(float(f'{far:.3g}'))})" if self.unit else ""
+        parts = ", ".join(self._parts_that_differ(other, tolerance_voxels))
+        return f"its corners lie up to {worst:.3g} voxels{world} away" + (parts and f": {parts}")
+
+    def _parts_that_differ(self, other: Grid, tolerance_voxels: float) -> Iterator[str]:
+        """Spacing, direction and origin, where by itself it moves a corner of the array."""
+        mine, theirs = np.asarray(self.spacing), np.asarray(other.spacing)
+        size = np.asarray(self.shape)
+        if np.any(np.abs(theirs - mine) * size > tolerance_voxels * mine):
+            yield (
+                f"its spacing is {other.measured(*other.spacing)} instead of "
+                f"{self.measured(*self.spacing)}"
+            )
+        turned = _angles(self.matrix[:-1, :-1], other.matrix[:-1, :-1])
+        if self.orientation != other.orientation:
+            yield f"its axes run {other.orientation} instead of {self.orientation}"
+        elif np.any(turned * size > tolerance_voxels):
+            yield f"its axes are turned by {np.rad2deg(turned.max()):.3g}°"
+        step = other.matrix[:-1, -1] - self.matrix[:-1, -1]
+        if np.max(np.abs(np.linalg.solve(self.matrix[:-1, :-1], step))) > tolerance_voxels:
+            yield f"its origin is moved by {self.measured(float(np.linalg.norm(step)))}"
 
     def to_json(self) -> dict[str, Any]:
         """The grid as JSON values."""
@@ -149,6 +200,14 @@ class Grid:
             value["crs"],
             value["anchor"],
         )
+
+
+def _angles(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles between the columns of two matrices, radians."""
+    lengths = np.linalg.norm(one, axis=0) * np.linalg.norm(other, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosines = (one * other).sum(axis=0) / lengths
+    return np.asarray(np.arccos(cosines.clip(-1, 1)), np.float64)
 
 
 def voxel_grid(shape: Shape) -> Grid:

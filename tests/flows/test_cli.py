@@ -263,7 +263,8 @@ def test_check_writes_what_it_found_and_nothing_else(segflow: Segflow, discs: Pa
     run = discs.parent / "run"
     assert [path.name for path in run.iterdir()] == ["check.json"]
     found = json.loads((run / "check.json").read_text())
-    assert (found["usable"], found["refused"], len(found["cases"])) == (CASES - 1, 1, CASES)
+    counts = found["counts"]
+    assert (counts["usable"], counts["refused"], len(found["cases"])) == (CASES - 1, 1, CASES)
 
 
 def test_init_writes_settings_that_check_accepts(segflow: Segflow, discs: Path) -> None:

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from pipeline.errors import NothingUsableError, StoreError
-from pipeline.io.files import digest, read_json, read_jsonl, sha256_file, write_atomic, write_jsonl
+from pipeline.io.files import digest, read_json, read_jsonl, write_atomic, write_jsonl
 from pipeline.io.ledger import Ledger
+from pipeline.io.location import sha256_of
 from pipeline.io.manifest import (
     ManifestRow,
     QuarantineRow,
@@ -116,4 +117,4 @@ def test_nan_never_reaches_a_file(tmp_path):
 def test_digests_follow_values_and_not_their_order(tmp_path):
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
     (tmp_path / "empty").write_bytes(b"")
-    assert sha256_file(tmp_path / "empty").startswith("e3b0c44298fc1c14")
+    assert sha256_of(tmp_path / "empty").startswith("e3b0c44298fc1c14")

@@ -38,14 +38,12 @@ def write_volume(path, volume, truth, key="key"):
         str(volume.array.dtype),
         tuple(str(c) for c in range(len(volume.array))),
         CLASSES if truth is not None else None,
-        key,
-        ({"path": "a.png", "role": "image", "sha256": "ab"},),
     )
     writer = VolumeWriter(path, spec)
     for window in writer.windows():
         labels = None if truth is None else truth[window.slices]
         writer.write(window, crop(volume, window), labels)
-    writer.finish({"valid_voxels": 1})
+    writer.finish({"valid_voxels": 1}, key, [{"path": "a.png", "role": "image", "sha256": "ab"}])
 
 
 def noise(shape, channels=2, seed=0):

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK
 
 from pipeline.errors import CaseError
-from pipeline.io.readers import open_source
+from pipeline.io.readers import inflated_voxels, open_source
 from pipeline.io.readers.nifti import write_nifti
 from pipeline.space import Grid, Window
 from pipeline.space.grid import as_affine
@@ -84,11 +84,89 @@ def test_scaled_values_are_read_as_nibabel_scales_them(tmp_path):
     np.testing.assert_array_equal(whole(source).array[0], expected.T)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">i2", "i4", ">u4", "f4", ">f8", "i8"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(("slope", "inter"), [(0.0034, -1024.7), (-3, 0), (1, 5), (1, 0), (0, 9)])
+def test_every_type_and_scale_is_nibabels(tmp_path, dtype, suffix, slope, inter):
+    stored = np.dtype(dtype)
+    order = ">" if stored.str.startswith(">") else "<"
+    image = nib.Nifti1Image(VOXELS.astype("f4"), np.eye(4), nib.Nifti1Header(endianness=order))
+    image.header.set_data_dtype(stored)
+    for name, value in {"scl_slope": slope, "scl_inter": inter, "vox_offset": 352}.items():
+        image.header[name] = value
+    content = image.header.binaryblock + bytes(4) + VOXELS.astype(stored).tobytes("F")
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    volume = whole(open_source(path, "image"))
+    expected = np.asarray(nib.load(path).dataobj)
+    assert volume.array.dtype.isnative
+    np.testing.assert_array_equal(volume.array[0], expected.T.astype(volume.array.dtype))
+    assert (volume.array.dtype.kind == "f") == (expected.dtype.kind == "f")
+
+
 def test_the_fourth_axis_is_the_channel_axis(tmp_path, write_scan):
     voxels = np.stack([VOXELS, VOXELS + 1], axis=-1)
     source = open_source(write_scan(tmp_path / "a.nii.gz", voxels), "image")
     assert source.channels == 2
     np.testing.assert_array_equal(whole(source).array, np.stack([VOXELS.T, VOXELS.T + 1]))
+
+
+@pytest.mark.parametrize(
+    ("behind", "channels"), [((1, 3), 3), ((2, 1), 2), ((1,), 1), ((1, 1, 4), 4)]
+)
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_axes_of_one_voxel_behind_the_third_are_passed_over(tmp_path, kind, behind, channels):
+    voxels = np.random.default_rng(1).integers(0, 99, (6, 5, 4, *behind)).astype(np.uint8)
+    nib.save(kind(voxels, np.eye(4)), tmp_path / "a.nii.gz")
+    source = open_source(tmp_path / "a.nii.gz", "image")
+    assert source.channels == channels
+    np.testing.assert_array_equal(whole(source).array, voxels.reshape(6, 5, 4, channels).T)
+
+
+def test_two_axes_behind_the_third_are_too_many(tmp_path, write_scan):
+    path = write_scan(tmp_path / "a.nii", np.zeros((6, 5, 4, 2, 3), np.uint8))
+    with pytest.raises(CaseError, match=r"has shape \(6, 5, 4, 2, 3\): 3-D, or 4-D"):
+        open_source(path, "image")
+
+
+@pytest.mark.parametrize("dtype", ["complex64", [("R", "u1"), ("G", "u1"), ("B", "u1")]])
+def test_voxels_that_are_no_real_numbers_are_refused(tmp_path, dtype):
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), dtype), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(CaseError, match="holds elements of type .* real numbers are expected"):
+        open_source(tmp_path / "a.nii", "image")
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (2, 1), (0, 0)])
+def test_the_sform_goes_before_the_qform_as_in_nibabel(tmp_path, codes):
+    image = nib.Nifti1Image(VOXELS, None)
+    image.set_qform(affine(degrees=25), code=codes[0])
+    image.set_sform(affine(degrees=-40, signs=(-1, 1, 1)), code=codes[1])
+    image.header["pixdim"][1:4] = (0.7, 0.9, 2.5)
+    nib.save(image, tmp_path / "a.nii")
+    grid = open_source(tmp_path / "a.nii", "image").grid
+    np.testing.assert_array_equal(grid.matrix[:, [2, 1, 0, 3]], nib.load(tmp_path / "a.nii").affine)
+
+
+@pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
+@pytest.mark.parametrize("budget", ["whole", "slabs"])
+def test_real_files_are_read_as_nibabel_reads_them(real_data, monkeypatch, folder, budget):
+    if budget == "slabs":
+        monkeypatch.setattr(inflated_voxels, "WHOLE_BYTES", 0)
+        monkeypatch.setattr(inflated_voxels, "SLAB_BYTES", 20_000)
+    random = np.random.default_rng(2)
+    paths = sorted((real_data("hippocampus") / folder).glob("*.nii.gz"))[::10]
+    assert paths
+    for path in paths:
+        image = nib.load(path)
+        expected = np.asarray(image.dataobj).T
+        source = open_source(path, "image")
+        np.testing.assert_array_equal(source.grid.matrix[:, [2, 1, 0, 3]], image.affine)
+        for first in random.permutation(expected.shape[0] - 4)[:8]:
+            window = Window((int(first), 2, 3), (4, 20, 17))
+            part = source.read(window)
+            np.testing.assert_array_equal(part.array[0], expected[window.slices])
+            assert part.array.dtype == source.dtype
+        np.testing.assert_array_equal(whole(source).array[0], expected)
 
 
 def test_big_endian_and_float64_become_what_stores_hold(tmp_path):
@@ -171,6 +249,7 @@ def test_a_truncated_plain_file_is_the_cases_fault(tmp_path, write_scan):
 def test_a_header_that_places_voxels_nowhere_is_refused(tmp_path, write_scan):
     image = nib.Nifti1Image(VOXELS, np.eye(4))
     image.header["srow_z"] = 0
+    image.header["vox_offset"] = 352
     path = tmp_path / "a.nii"
     path.write_bytes(image.header.binaryblock + bytes(4) + VOXELS.tobytes("F"))
     with pytest.raises(CaseError, match="an affine that maps voxels to no place"):

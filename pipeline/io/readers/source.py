@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from pipeline.errors import CaseError
-from pipeline.space import Grid, Volume, Window
+from pipeline.space import Grid, Shape, Volume, Window
 
 Role = Literal["image", "mask"]
 
@@ -33,6 +33,21 @@ class Source(Protocol):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Element type of the voxels that ``read`` gives."""
+
+    @property
+    def block(self) -> Shape:
+        """What the file decodes at once, one number per spatial axis: a slice is (1, Y, X).
+
+        Windows of whole blocks decode nothing twice; it is a hint, any window can be read.
+        """
+
+    @property
+    def sequential(self) -> bool:
+        """Whether windows are best read once, in order of their first axis, by one reader.
+
+        True for a compressed stream, which has no way to seek; such a source may still read any
+        window, at the price of starting again. False: any order, any number of threads.
+        """
 
     def read(self, window: Window) -> Volume:
         """Voxels and validity of a window.

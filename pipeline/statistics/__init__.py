@@ -1,0 +1,7 @@
+"""Statistics of a case, gathered box by box while it is ingested."""
+
+from pipeline.statistics.case import CaseStatistics
+from pipeline.statistics.histogram import PERCENTILES
+from pipeline.statistics.positions import POSITIONS
+
+__all__ = ["PERCENTILES", "POSITIONS", "CaseStatistics"]
