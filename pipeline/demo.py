@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.io.dataset import ClassSettings, DataSettings
 from pipeline.io.files import write_json
-from pipeline.io.readers.geotiff import write_geotiff
-from pipeline.io.readers.nifti import write_nifti
-from pipeline.io.readers.picture import write_png
+from pipeline.io.readers.geo.geotiff import write_geotiff
+from pipeline.io.readers.medical.nifti import write_nifti
+from pipeline.io.readers.pictures.picture import write_png
 from pipeline.run import RunSettings
 from pipeline.space import Grid, Shape
 from pipeline.space.grid import as_affine

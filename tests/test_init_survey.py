@@ -6,7 +6,8 @@ import pytest
 from pipeline.init import values as reading
 from pipeline.init.values import MOST_VALUES, distinct, holds_labels, values
 from pipeline.io.origin import one_file
-from pipeline.io.readers import inflated_voxels, open_source
+from pipeline.io.readers import open_source
+from pipeline.io.readers.medical import inflated_voxels
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pipeline.io.discover import CASE
 from pipeline.io.location import fetch, scratch
 from pipeline.io.origin import one_file
 from pipeline.io.readers import CONTAINERS, Source, format_suffix, open_source
-from pipeline.io.readers.contents import array_names
+from pipeline.io.readers.containers.contents import array_names
 
 LOOKED_AT = 3
 """Files that are opened: in some the mask may be empty."""

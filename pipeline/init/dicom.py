@@ -18,7 +18,7 @@ from pipeline.init.values import holds_labels
 from pipeline.io.location import is_remote
 from pipeline.io.origin import one_file
 from pipeline.io.readers import format_suffix
-from pipeline.io.readers.dicom import Series, find_series
+from pipeline.io.readers.dicom.reader import Series, find_series
 
 SUFFIXES = (".dcm", ".ima")
 MAGIC = b"DICM"

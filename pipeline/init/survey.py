@@ -16,7 +16,7 @@ from pipeline.io.discover import CaseFiles
 from pipeline.io.location import fetch, scratch
 from pipeline.io.opening import open_origin
 from pipeline.io.origin import Origin
-from pipeline.io.readers.features import read_features
+from pipeline.io.readers.geo.features import read_features
 
 MOST_MASKS, MOST_VOXELS = 300, 10**9
 """Masks that are read, and voxels after which no further one is begun: about a minute."""

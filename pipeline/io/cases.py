@@ -16,10 +16,10 @@ from pipeline.io.location import fetch
 from pipeline.io.opening import open_origin
 from pipeline.io.origin import Origin
 from pipeline.io.readers import Source, difference
+from pipeline.io.readers.geo.vector import open_labels
+from pipeline.io.readers.geo.warped import WarpedSource
 from pipeline.io.readers.objects import ObjectsSource
 from pipeline.io.readers.stacked import BandsSource
-from pipeline.io.readers.vector import open_labels
-from pipeline.io.readers.warped import WarpedSource
 from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.space import Volume, Window
 

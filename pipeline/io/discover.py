@@ -14,7 +14,7 @@ from pipeline.io.dataset import DataSettings
 from pipeline.io.location import Inside, entries, is_remote, locate
 from pipeline.io.origin import FOLDERS, VECTORS, Origin, one_file, several
 from pipeline.io.readers import case_id, format_suffix
-from pipeline.io.readers.dicom_series import find_series
+from pipeline.io.readers.dicom.series import find_series
 
 CASE = "{case}"
 

@@ -7,7 +7,10 @@ from pathlib import Path
 from pipeline.errors import CaseError
 from pipeline.io.location import fetch, is_remote
 from pipeline.io.origin import Origin
-from pipeline.io.readers import Role, Source, dicom, gdal, itk, open_source
+from pipeline.io.readers import Role, Source, open_source
+from pipeline.io.readers.dicom import reader as dicom
+from pipeline.io.readers.geo import gdal
+from pipeline.io.readers.medical import itk
 from pipeline.io.readers.objects import ObjectsSource
 from pipeline.io.readers.stacked import StackedSource
 

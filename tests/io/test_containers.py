@@ -23,7 +23,8 @@ from zarr.codecs import BloscCodec, GzipCodec
 from pipeline.errors import CaseError
 from pipeline.io.mask_store import MaskSpec, MaskWriter, mask_windows
 from pipeline.io.ngff import LabelClass
-from pipeline.io.readers import case_id, format_suffix, open_source, room
+from pipeline.io.readers import case_id, format_suffix, open_source
+from pipeline.io.readers.containers import room
 from pipeline.space import Window, voxel_grid
 
 RANDOM = np.random.default_rng(0)

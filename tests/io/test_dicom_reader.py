@@ -24,8 +24,9 @@ from pydicom.uid import (
 )
 
 from pipeline.errors import CaseError, SettingsError
-from pipeline.io.readers import dicom, open_source
-from pipeline.io.readers.dicom_quiet import quiet
+from pipeline.io.readers import open_source
+from pipeline.io.readers.dicom import reader as dicom
+from pipeline.io.readers.dicom.quiet import quiet
 from pipeline.space import Window
 from tests.dicom_builder import (
     ACCESSION,

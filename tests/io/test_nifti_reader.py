@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import CaseError, GridError
-from pipeline.io.readers import gzip_stream, inflated_voxels, raw_voxels
-from pipeline.io.readers.nifti import open_source
+from pipeline.io.readers.medical import gzip_stream, inflated_voxels, raw_voxels
+from pipeline.io.readers.medical.nifti import open_source
 from pipeline.space import Window
 
 RANDOM = np.random.default_rng(0)

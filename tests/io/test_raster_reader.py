@@ -10,8 +10,8 @@ import pytest
 import rasterio
 
 from pipeline.errors import CaseError
-from pipeline.io.readers.gdal import BLOCK_BYTES, companions
-from pipeline.io.readers.raster import data_mask, open_source
+from pipeline.io.readers.geo.gdal import BLOCK_BYTES, companions
+from pipeline.io.readers.geo.raster import data_mask, open_source
 from pipeline.space import Window, voxel_grid
 
 BANDS = np.random.default_rng(0).integers(1, 255, (3, 60, 80), dtype=np.uint8)

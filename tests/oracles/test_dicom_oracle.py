@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from pipeline.errors import CaseError
-from pipeline.io.readers import dicom
+from pipeline.io.readers.dicom import reader as dicom
 from pipeline.space import Window
 from tests.dicom_builder import (
     compressed,

@@ -11,7 +11,7 @@ from rasterio.shutil import copy
 
 from pipeline.errors import CaseError
 from pipeline.io.readers import difference, open_source
-from pipeline.io.readers.geotiff import write_geotiff
+from pipeline.io.readers.geo.geotiff import write_geotiff
 from pipeline.space import Grid, Window, voxel_grid
 from pipeline.space.grid import as_affine
 

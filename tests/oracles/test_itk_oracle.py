@@ -7,8 +7,8 @@ import pytest
 import SimpleITK
 
 from pipeline.errors import CaseError
-from pipeline.io.readers import inflated_voxels
-from pipeline.io.readers.itk import companions, open_source
+from pipeline.io.readers.medical import inflated_voxels
+from pipeline.io.readers.medical.itk import companions, open_source
 from pipeline.space import Window
 
 SUFFIXES = [".mha", ".mhd", ".nrrd", ".nhdr"]

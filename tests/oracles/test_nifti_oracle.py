@@ -8,8 +8,9 @@ import pytest
 import SimpleITK
 
 from pipeline.errors import CaseError
-from pipeline.io.readers import inflated_voxels, open_source
-from pipeline.io.readers.nifti import write_nifti
+from pipeline.io.readers import open_source
+from pipeline.io.readers.medical import inflated_voxels
+from pipeline.io.readers.medical.nifti import write_nifti
 from pipeline.space import Grid, Window
 from pipeline.space.grid import as_affine
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.errors import CaseError
 from pipeline.io.readers import case_id, open_source
-from pipeline.io.readers.picture import write_png
+from pipeline.io.readers.pictures.picture import write_png
 from pipeline.space import Window
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 15), dtype=np.uint8)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.errors import CaseError
 from pipeline.io.readers import open_source
-from pipeline.io.readers.stack import is_stack
+from pipeline.io.readers.pictures.stack import is_stack
 from pipeline.space import Window, voxel_grid
 
 RANDOM = np.random.default_rng(0)

@@ -19,10 +19,10 @@ from shapely.geometry import mapping
 
 from pipeline.errors import CaseError
 from pipeline.io.origin import VECTORS
-from pipeline.io.readers import features
-from pipeline.io.readers.crs import to_crs
-from pipeline.io.readers.raster import open_source
-from pipeline.io.readers.vector import open_labels
+from pipeline.io.readers.geo import features
+from pipeline.io.readers.geo.crs import to_crs
+from pipeline.io.readers.geo.raster import open_source
+from pipeline.io.readers.geo.vector import open_labels
 from pipeline.space import Grid, Window, voxel_grid
 from pipeline.space.grid import as_affine
 

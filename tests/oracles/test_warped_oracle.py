@@ -16,10 +16,10 @@ from rasterio.warp import calculate_default_transform
 from scipy.ndimage import affine_transform
 
 from pipeline.errors import CaseError
-from pipeline.io.readers import warped
-from pipeline.io.readers.crs import to_crs
-from pipeline.io.readers.raster import open_source
-from pipeline.io.readers.warped import WarpedSource
+from pipeline.io.readers.geo import warped
+from pipeline.io.readers.geo.crs import to_crs
+from pipeline.io.readers.geo.raster import open_source
+from pipeline.io.readers.geo.warped import WarpedSource
 from pipeline.space import Grid, Volume, Window, crop
 from pipeline.space.grid import as_affine
 

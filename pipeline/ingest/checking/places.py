@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.ingest.checking.compared import Compared
 from pipeline.ingest.checking.findings import Finding, kinds, named, of_all, shares
-from pipeline.io.readers.crs import same_crs
+from pipeline.io.readers.geo.crs import same_crs
 from pipeline.space import Grid
 
 RESOLUTION_RATIO = 1.25

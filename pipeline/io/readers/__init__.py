@@ -7,21 +7,13 @@ from pathlib import Path
 
 from pipeline.errors import CaseError
 from pipeline.io.origin import VECTORS
-from pipeline.io.readers import (
-    crs,
-    dicom,
-    hdf5,
-    itk,
-    matlab,
-    nifti,
-    numpy_file,
-    picture,
-    raster,
-    stack,
-    zarr_folder,
-)
+from pipeline.io.readers.containers import hdf5, matlab, numpy_file, zarr_folder
+from pipeline.io.readers.dicom import reader as dicom
+from pipeline.io.readers.geo import raster
+from pipeline.io.readers.geo.crs import difference
+from pipeline.io.readers.medical import itk, nifti
+from pipeline.io.readers.pictures import picture, stack
 from pipeline.io.readers.source import Role, Source
-from pipeline.space import Grid
 
 
 def _open_tiff(path: Path, role: Role) -> Source:
@@ -127,14 +119,3 @@ def open_source(path: Path, role: Role, item: str | None = None) -> Source:
             f"Leave ::{item} out of the pattern.",
         )
     return READERS[kind](path, role)
-
-
-def difference(image: Grid, mask: Grid) -> str | None:
-    """What separates a mask's place from its image's, in words; None where they are the same.
-
-    ``Grid.difference``, and the coordinate reference systems compared by meaning: two programs
-    word the same system differently.
-    """
-    if image.crs and mask.crs and not crs.same_crs(image.crs, mask.crs):
-        return "it is in another coordinate reference system"
-    return image.difference(mask)

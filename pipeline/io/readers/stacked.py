@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CaseError
-from pipeline.io import readers
+from pipeline.io.readers.geo.crs import difference
 from pipeline.io.readers.source import Source
 from pipeline.space import Grid, Shape, Volume, Window
 
@@ -88,7 +88,7 @@ def _common_grid(sources: Sequence[Source], names: Sequence[str]) -> Grid:
         if source.grid.shape != grid.shape:
             apart = f"shape {source.grid.shape} instead of {grid.shape}"
         elif source.placed:
-            apart = readers.difference(grid, source.grid)
+            apart = difference(grid, source.grid)
         if apart is not None:
             raise CaseError(
                 f"{name} does not fit {names[first]}: {apart}.",

@@ -1,0 +1,1 @@
+"""Files that hold arrays: HDF5, NumPy, MATLAB and Zarr."""

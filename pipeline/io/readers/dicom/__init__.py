@@ -1,0 +1,1 @@
+"""DICOM: series and files, slice by slice, with nothing of the patient."""

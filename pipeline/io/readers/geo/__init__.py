@@ -1,0 +1,1 @@
+"""Scenes: rasters with rasterio, polygons with pyogrio, and what moves between grids."""

@@ -1,0 +1,1 @@
+"""Volumes of medical imaging: NIfTI, NRRD and MetaImage."""
