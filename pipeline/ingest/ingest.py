@@ -50,10 +50,12 @@ def plan_ingest(
         IngestTask(files, data, volumes / f"{files.case}.zarr", rows.get(files.case))
         for files in cases
     ]
-    huge = [task for task in tasks if _bytes(task) >= HUGE_BYTES]
+    huge: list[IngestTask] = []
+    rest: list[IngestTask] = []
+    for task in tasks:
+        (huge if _bytes(task) >= HUGE_BYTES else rest).append(task)
     threads = max(1, cores // max(1, len(huge)))
     # The longest first, so that no worker waits for one that began last.
-    rest = [task for task in tasks if task not in huge]
     return [replace(task, threads=threads) for task in huge] + rest
 
 

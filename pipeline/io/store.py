@@ -6,6 +6,7 @@ the final name meets a whole store, whose attribute ``segflow.status`` says ``co
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -115,8 +116,9 @@ def published_key(final: Path) -> str | None:
 
 def _key(path: Path, states: tuple[str, ...]) -> str | None:
     try:
-        attributes = open_group(path).attrs["segflow"]
-    except (OSError, KeyError, ValueError):
+        # Asked of every case on every run: the file alone is ten times faster than Zarr.
+        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]["segflow"]
+    except (OSError, KeyError, ValueError, TypeError):
         return None
     if not isinstance(attributes, dict) or attributes.get("status") not in states:
         return None

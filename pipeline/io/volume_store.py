@@ -104,8 +104,8 @@ class VolumeWriter:
         store.create_array(self.root, "valid", grid.shape, "bool", grid.axes, True, layout)
 
     def _create_labels(self, classes: Sequence[LabelClass]) -> None:
-        labels = self.root.create_group("labels")
-        labels.attrs["ome"] = {"version": ngff.VERSION, "labels": self._label_names}
+        listed = {"version": ngff.VERSION, "labels": self._label_names}
+        labels = self.root.create_group("labels", attributes={"ome": listed})
         dtype = label_dtype(len(classes))
         drawn = ngff.image_label(classes, source="../../")
         self._create_label(labels, "truth", dtype, no_label(dtype), drawn)
@@ -116,17 +116,17 @@ class VolumeWriter:
     def _create_label(
         self, labels: zarr.Group, name: str, dtype: np.dtype[Any], fill: int, about: dict[str, Any]
     ) -> None:
-        group = labels.create_group(name)
+        described = {
+            "version": ngff.VERSION,
+            "multiscales": [ngff.multiscales(name, None, self.spec.grid, channels=False)],
+            "image-label": about,
+        }
+        group = labels.create_group(name, attributes={"ome": described})
         attributes = {"nodata": fill} if name == "truth" else {}
         pyramid = store.PyramidSpec(
             None, self.spec.grid, dtype, None, fill, "mode", attributes, boxes=self.spec.boxes
         )
         store.create_pyramid(group, pyramid)
-        group.attrs["ome"] = {
-            "version": ngff.VERSION,
-            "multiscales": [ngff.multiscales(name, None, self.spec.grid, channels=False)],
-            "image-label": about,
-        }
 
     def _levels(self, group: zarr.Group, array: str | None) -> list[zarr.Array[Any]]:
         """The two finest levels of a multiscale, or the one there is."""
