@@ -47,16 +47,16 @@ def border_weights(
         ValueError: ``sigma`` is not positive, or ``labels`` have another shape.
 
     Example:
-        >>> border_weights(np.array([[1, 0, 2]]), w0=10, sigma=2).round(2).tolist()
-        [[1.0, 7.07, 1.0]]
+        >>> border_weights(np.array([[1, 0, 2]]), w0=10, sigma=2).round().tolist()
+        [[1.0, 7.0, 1.0]]
     """
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma}: give the width of a gap that matters, as 5 voxels")
     reach = sigma * sqrt(-2 * log(NEGLIGIBLE))
     nearest, second = _two_nearest(instances, reach, tuple(sampling or (1.0,) * instances.ndim))
-    gap = np.exp(-((nearest + second) ** 2) / (2 * sigma**2), dtype=np.float64)
-    weights = _class_weights(instances, labels, class_weights) + w0 * gap * (instances == 0)
-    return weights.astype(np.float32)
+    gap = np.exp(-((nearest + second) ** 2) / (2 * sigma**2)) * (instances == 0)
+    weights = _class_weights(instances, labels, class_weights) + w0 * gap
+    return np.asarray(weights, np.float32)
 
 
 def instances_of(mask: NDArray[Any]) -> NDArray[np.int32]:

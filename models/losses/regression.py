@@ -35,8 +35,8 @@ class RegressionLoss(nn.Module):
         Raises:
             ValueError: Shapes or dtypes disagree.
         """
-        known = ~targets.isnan()
         _check(values, targets, valid)
+        known = ~targets.isnan()
         if valid is not None:
             known = known & valid.unsqueeze(1)
         values = values.float().masked_fill(~known, 0)

@@ -63,7 +63,8 @@ def decode(path: Path, folder: Path) -> None:
     task = _task(path, folder)
     case = open_case(task.files, task.data, folder)
     for read in reads_of(case, boxes_of(case).box):
-        case.image.read(read.window)
+        # A copy, since a mapped file is not read before it is looked at.
+        case.image.read(read.window).array.copy()
 
 
 def write(path: Path, folder: Path) -> Callable[[], None]:
