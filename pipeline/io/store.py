@@ -267,12 +267,19 @@ def _axes(array: zarr.Array[Any]) -> tuple[str | None, ...]:
 def _reduced(
     fine: zarr.Array[Any], coarse: zarr.Array[Any], window: Window, reduce: Reduce
 ) -> NDArray[Any]:
-    factors = _factors(fine, coarse, len(window.shape))
-    start = tuple(a * f for a, f in zip(window.start, factors, strict=True))
-    stop = tuple(b * f for b, f in zip(window.stop, factors, strict=True))
-    source = Window.between(start, stop).clipped(fine.shape[-len(start) :])
-    values = np.asarray(fine[(..., *source.slices)])  # type: ignore[index]
-    return downsample(_filled(values, factors), factors, reduce)
+    """A box of the coarser level, made chunk by chunk: a shard of the finer one is eight boxes."""
+    n = len(window.shape)
+    factors = _factors(fine, coarse, n)
+    result = np.empty((*coarse.shape[:-n], *window.shape), coarse.dtype)
+    for piece in aligned_windows(window.shape, coarse.chunks[-n:]):
+        place = piece.shifted(window.start)
+        start = tuple(a * f for a, f in zip(place.start, factors, strict=True))
+        stop = tuple(b * f for b, f in zip(place.stop, factors, strict=True))
+        source = Window.between(start, stop).clipped(fine.shape[-n:])
+        values = np.asarray(fine[(..., *source.slices)])  # type: ignore[index]
+        part = result[(slice(None),) * (result.ndim - n) + piece.slices]
+        part[...] = downsample(_filled(values, factors), factors, reduce)
+    return result
 
 
 def next_level(
