@@ -31,6 +31,8 @@ from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter
 from pipeline.space import Window
 from pipeline.statistics import CaseStatistics
 
+HELD_BYTES = 512 * 2**20
+"""Most that the reads under way hold together, voxels of the image alone."""
 Result = TypeVar("Result")
 Write = Callable[[Window, Voxels], None]
 
@@ -172,11 +174,19 @@ def read_through(
         return found
 
     total = fresh()
-    for part in _in_order(_jobs(case, reads_of(case, boxes.box), take), threads):
+    reads = reads_of(case, boxes.box)
+    for part in _in_order(_jobs(case, reads, take), threads_for(case, reads, threads)):
         total.merge(part)
     if total.valid_voxels == 0:
         raise CaseError("its image holds no data anywhere.", "Remove the case, or see data.nodata.")
     return total
+
+
+def threads_for(case: OpenCase, reads: list[Read], threads: int) -> int:
+    """As many of the threads as may hold a read each: many cores must not mean much memory."""
+    voxel_bytes = case.image.channels * case.image.dtype.itemsize
+    largest = max(read.window.size for read in reads) * voxel_bytes
+    return min(threads, max(1, HELD_BYTES // largest))
 
 
 Take = Callable[[Window, Voxels], CaseStatistics]
