@@ -20,7 +20,7 @@ from pipeline.ingest import IngestSettings, ingest, ingest_images
 from pipeline.io.dataset import DataSettings
 from pipeline.io.discover import discover_images
 from pipeline.io.files import digest, write_atomic
-from pipeline.io.location import locate
+from pipeline.io.location import is_remote, locate
 from pipeline.io.manifest import QuarantineRow, read_manifest, read_quarantine
 from pipeline.model_file import read_card
 from pipeline.patches import PatchSettings, patch
@@ -174,21 +174,36 @@ class RunDir:
         Raises:
             SegflowError: Another process holds it.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            (self.root / ".lock").touch()
-        except OSError as error:
-            raise SettingsError(
-                f"run_dir {self.root} cannot be written ({error.strerror}): choose another"
-            ) from error
-        with (self.root / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise SegflowError(
-                    f"another segflow is at work in {self.root}: wait for it, or stop it"
-                ) from error
+        with _locked(self.root, "run_dir"):
             yield
+
+    @contextmanager
+    def volumes_locked(self) -> Iterator[None]:
+        """The same for volume stores that runs share; an object store knows no locks."""
+        if self.shared_volumes is None or is_remote(self.shared_volumes):
+            yield
+            return
+        with _locked(self.shared_volumes, "ingest.store"):
+            yield
+
+
+@contextmanager
+def _locked(folder: Path, key: str) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        raise SettingsError(
+            f"{key} {folder} cannot be written ({error.strerror}): choose another"
+        ) from error
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SegflowError(
+                f"another segflow is at work in {folder}: wait for it, or stop it"
+            ) from error
+        yield
 
 
 @dataclass(frozen=True)
@@ -343,15 +358,16 @@ def run_stage(stage: Stage, settings: RunSettings, progress: Progress = silent) 
 
 
 def _ingest(settings: RunSettings, run: RunDir, progress: Progress) -> str:
-    rows = ingest(
-        settings.data,
-        settings.ingest,
-        settings.execute,
-        manifest=run.manifest,
-        quarantine=run.quarantine,
-        volumes=run.volumes,
-        progress=progress,
-    )
+    with run.volumes_locked():
+        rows = ingest(
+            settings.data,
+            settings.ingest,
+            settings.execute,
+            manifest=run.manifest,
+            quarantine=run.quarantine,
+            volumes=run.volumes,
+            progress=progress,
+        )
     splits = {
         s: sum(r.split == s and r.status == "complete" for r in rows)
         for s in ("train", "val", "test", "unlabelled")

@@ -106,15 +106,16 @@ def _make_store(task: IngestTask) -> IngestedCase:
     before = quick_evidence(task.files, root_of(task.data))
     # Summing and reading want the same bytes of the disk, and different parts of the processor.
     with ThreadPoolExecutor(1) as pool, scratch() as folder:
-        summing = pool.submit(_evidence, task)
         case = open_case(task.files, task.data, folder)
+        summing = pool.submit(_evidence, task)
         spec = _spec(case, task.data)
         writer = VolumeWriter(task.store, spec)
         statistics = read_through(
             case, task.data, spec.boxes, task.threads, lambda w, v: _write(writer, w, v)
         )
         sources = summing.result()
-    if not same_files(before, sources):
+    after = quick_evidence(task.files, root_of(task.data))
+    if not (same_files(before, sources) and same_files(before, after)):
         raise CaseError(
             "its files changed while they were read.",
             "Run ingest again when they are whole; let copies arrive under another name.",

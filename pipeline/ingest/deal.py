@@ -94,4 +94,4 @@ def _next_split(
 
 
 def _rank(group: str, seed: int) -> str:
-    return sha256(f"{seed}:{group}".encode()).hexdigest()
+    return sha256(f"{seed}:{group}".encode(errors="backslashreplace")).hexdigest()

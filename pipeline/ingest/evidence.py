@@ -15,7 +15,7 @@ from pipeline.io.manifest import FileRole, SourceFile
 from pipeline.io.opening import companions
 from pipeline.io.origin import Origin
 
-VERSION = 2
+VERSION = 3
 """Raised when the same files would give another store."""
 
 
@@ -62,8 +62,9 @@ def store_key(files: CaseFiles, sources: Iterable[SourceFile], data: DataSetting
         include={"classes", "ignore_values", "nodata", "bands", "mask_grid", "mask_attribute"},
         mode="json",
     )
-    items = [origin.items for origin in (files.image, files.mask) if origin is not None]
-    return digest(VERSION, [(s.role, s.sha256) for s in sources], items, str(meaning))
+    origins = (files.image, files.mask)
+    read_as = [(origin.stack, origin.items) for origin in origins if origin is not None]
+    return digest(VERSION, [(s.role, s.sha256) for s in sources], read_as, str(meaning))
 
 
 class _Unit:
@@ -98,19 +99,24 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _described(unit: _Unit) -> SourceFile:
-    size = newest = count = 0
-    for path in unit.paths:
-        for file in walk_all(path) if path.is_dir() else (path,):
-            bytes_, changed_ns = _stat(file, unit)
-            size, newest, count = size + bytes_, max(newest, changed_ns), count + 1
-    return SourceFile(unit.name, unit.role, size, newest, "", count)
+    seen = [
+        (file.as_posix(), *_stat(file, unit))
+        for path in unit.paths
+        for file in (walk_all(path) if path.is_dir() else (path,))
+    ]
+    size = sum(bytes_ for _, bytes_, _ in seen)
+    newest = max((changed_ns for _, _, changed_ns in seen), default=0)
+    # A slice may be replaced by one of its size and an older time.
+    each = digest(sorted(seen)) if len(seen) > 1 else ""
+    return SourceFile(unit.name, unit.role, size, newest, "", len(seen), each)
 
 
 def _stat(path: Path, unit: _Unit) -> tuple[int, int]:
     try:
         return stat_of(path)
     except OSError as error:
-        raise _unusable(unit, error) from error
+        # The error names the file, whose name may name a patient.
+        raise _unusable(unit, error) from None
 
 
 def _unusable(unit: _Unit, error: OSError) -> CaseError:
@@ -123,7 +129,8 @@ def _summed(unit: _Unit) -> str:
     try:
         sums = [sha256_of(path) for path in unit.paths]
     except OSError as error:
-        raise _unusable(unit, error) from error
+        # The error names the file, whose name may name a patient.
+        raise _unusable(unit, error) from None
     if len(sums) == 1:
         return sums[0]
     text = "\n".join(sums if unit.ordered else sorted(sums))

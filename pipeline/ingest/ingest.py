@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.errors import CaseError, NothingUsableError
+from pipeline.errors import CaseError, NothingUsableError, SettingsError
 from pipeline.execute import Done, ExecuteSettings, Progress, run_tasks, silent
 from pipeline.ingest.case import IngestedCase, IngestTask, ingest_case
 from pipeline.ingest.deal import deal
@@ -15,6 +15,7 @@ from pipeline.ingest.evidence import quick_evidence, root_of, same_files, store_
 from pipeline.ingest.settings import IngestSettings
 from pipeline.io.dataset import DataSettings
 from pipeline.io.discover import CaseFiles, discover
+from pipeline.io.location import bucket_of, exists, is_remote
 from pipeline.io.manifest import (
     ManifestRow,
     QuarantineRow,
@@ -95,7 +96,10 @@ def ingest(
 
     Raises:
         NothingUsableError: No case is usable.
+        SettingsError: The dataset, or the place of the stores, cannot be reached.
     """
+    if is_remote(volumes) and not exists(bucket := bucket_of(volumes), "ingest.store"):
+        raise SettingsError(f"ingest.store: {bucket} does not exist: make the bucket first")
     cases = discover(data)
     known = {row.id: row for row in read_manifest(manifest)}
     rows = {row.id: row for row in deal(cases, data, settings, known.values())}

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.errors import CaseError, SettingsError
 from pipeline.io.dataset import DataSettings
-from pipeline.io.location import Inside, entries, is_remote, locate
+from pipeline.io.location import Inside, entries, exists, is_remote, locate
 from pipeline.io.origin import FOLDERS, VECTORS, Origin, one_file, several
 from pipeline.io.readers import case_id, format_suffix
 from pipeline.io.readers.dicom.series import find_series
@@ -40,7 +40,7 @@ def discover(data: DataSettings) -> list[CaseFiles]:
         SettingsError: The folder, or the list it should hold, is not there.
     """
     root = locate(data.root, "data.root")
-    if not root.is_dir():
+    if not exists(root, "data.root"):
         raise SettingsError(f"data.root: {root} is not a folder: give the dataset's folder")
     match data.layout:
         case "msd":
@@ -93,8 +93,15 @@ def _images_in(folder: Path, data: DataSettings) -> list[CaseFiles]:
 
 def _kept_inside(files: CaseFiles, inside: Inside) -> CaseFiles:
     paths = [*files.image.paths, *(files.mask.paths if files.mask is not None else ())]
-    if files.problem is not None or all(inside(path) for path in paths):
-        return files
+    try:
+        if files.problem is not None or all(inside(path) for path in paths):
+            return files
+    except (OSError, ValueError) as error:
+        problem = CaseError(
+            f"it names a file that no file system holds ({error}).",
+            "Correct the name in the listing.",
+        )
+        return CaseFiles(files.case, files.image, files.mask, problem)
     problem = CaseError(
         "it names a file outside the dataset's folder.",
         "Move or copy the file into the folder; links that lead out of it are not followed.",
@@ -124,8 +131,8 @@ def _msd_cases(root: Path) -> list[CaseFiles]:
     listing = root / "dataset.json"
     try:
         content = json.loads(listing.read_text())
-        labelled = [(str(e["image"]), str(e["label"])) for e in content["training"]]
-        test = [str(e["image"] if isinstance(e, dict) else e) for e in content.get("test", [])]
+        labelled = [(_text(e["image"]), _text(e["label"])) for e in content["training"]]
+        test = [_text(e["image"] if isinstance(e, dict) else e) for e in content.get("test", [])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{listing} is not a Decathlon listing ({error!r}): it needs a list `training` of "
@@ -133,6 +140,12 @@ def _msd_cases(root: Path) -> list[CaseFiles]:
         ) from error
     cases = [_listed(root, image, label) for image, label in labelled]
     return cases + [_listed(root, image, None) for image in test]
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"{name!r} is no file name")
+    return name
 
 
 def _listed(root: Path, image: str, label: str | None) -> CaseFiles:

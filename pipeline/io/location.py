@@ -64,6 +64,49 @@ def filesystem(place: Path) -> tuple[Any, str]:
     return fsspec.filesystem("file"), str(place)
 
 
+def exists(folder: Path, key: str) -> bool:
+    """Whether a folder is there.
+
+    Args:
+        folder: A path or URL.
+        key: Name of the setting, for an error.
+
+    Raises:
+        SettingsError: The object store does not answer, or refuses.
+    """
+    if not is_remote(folder):
+        return folder.is_dir()
+    files, name = filesystem(folder)
+    try:
+        return bool(files.isdir(name))
+    except Exception as error:  # each store has errors of its own
+        raise SettingsError(
+            f"{key}: {folder} cannot be reached ({type(error).__name__}: {error}): look at the "
+            "address and the credentials in the environment"
+        ) from error
+
+
+def bucket_of(place: Path) -> Path:
+    """The bucket of a URL: what must exist before anything is written."""
+    scheme, _, rest = str(place).partition("://")
+    return locate(f"{scheme}://{rest.split('/')[0]}")
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder that counts as one file and holds links: they may lead anywhere.
+
+    Raises:
+        CaseError: There is a link.
+    """
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            if os.path.islink(os.path.join(place, name)):
+                raise CaseError(
+                    f"{folder.name} holds links, {name} among them.",
+                    "Copy what the links lead to into the folder.",
+                )
+
+
 class Inside:
     """Tells whether locations lie in a folder, links followed; an object store has no links.
 
@@ -181,7 +224,10 @@ def stat_of(file: Path) -> tuple[int, int]:
         OSError: It does not exist, or cannot be opened.
     """
     if not is_remote(file):
-        found = file.stat()
+        try:
+            found = file.stat()
+        except ValueError as error:  # a name that no file can have
+            raise FileNotFoundError(errno.ENOENT, str(error)) from error
         if not os.access(file, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
         return found.st_size, found.st_mtime_ns

@@ -32,11 +32,13 @@ class SourceFile:
     """Of the file's bytes; of the sums of several."""
     files: int = 1
     """How many files there are."""
+    sizes_and_times: str = ""
+    """Digest of name, size and time of each file, where there are several."""
 
     @property
     def sighting(self) -> tuple[Any, ...]:
         """All that can be seen of it without reading it."""
-        return self.path, self.role, self.size, self.mtime_ns, self.files
+        return self.path, self.role, self.size, self.mtime_ns, self.files, self.sizes_and_times
 
     def with_sum(self, sha256: str) -> SourceFile:
         """The same, its content known."""

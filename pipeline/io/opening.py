@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import CaseError
-from pipeline.io.location import fetch, is_remote
-from pipeline.io.origin import Origin
+from pipeline.io.location import fetch, is_remote, refuse_links
+from pipeline.io.origin import FOLDERS, Origin
 from pipeline.io.readers import Role, Source, open_source
 from pipeline.io.readers.dicom import reader as dicom
 from pipeline.io.readers.geo import gdal
@@ -29,6 +29,9 @@ def open_origin(origin: Origin, role: Role, scratch: Path) -> Source:
         CaseError: A file is absent, of no known format or damaged, or several do not fit together.
     """
     paths = [fetch(path, scratch) for path in origin.paths]
+    for path in paths:
+        if path.name.lower().endswith(FOLDERS):
+            refuse_links(path)
     match origin.stack:
         case "file":
             return open_source(paths[0], role, origin.items[0])

@@ -256,8 +256,18 @@ def build_pyramid(group: zarr.Group, array: str | None, reduce: Reduce, first: i
         fine, coarse = (array_at(group, ngff.level_path(n, array)) for n in (level - 1, level))
         n = sum(name != "c" for name in _axes(coarse))
         for window in aligned_windows(coarse.shape[-n:], write_shape(coarse)[-n:]):
-            write_window(coarse, window, _reduced(fine, coarse, window, reduce))
+            for channels in _channel_groups(coarse, n):
+                values = _reduced(fine, coarse, channels, window, reduce)
+                coarse[(*channels, *window.slices)] = values
         level += 1
+
+
+def _channel_groups(array: zarr.Array[Any], n: int) -> list[tuple[slice, ...]]:
+    """The channel axis in the steps that one shard holds; one empty index where there is none."""
+    if len(array.shape) == n:
+        return [()]
+    step = write_shape(array)[0]
+    return [(slice(c, c + step),) for c in range(0, array.shape[0], step)]
 
 
 def _axes(array: zarr.Array[Any]) -> tuple[str | None, ...]:
@@ -265,18 +275,23 @@ def _axes(array: zarr.Array[Any]) -> tuple[str | None, ...]:
 
 
 def _reduced(
-    fine: zarr.Array[Any], coarse: zarr.Array[Any], window: Window, reduce: Reduce
+    fine: zarr.Array[Any],
+    coarse: zarr.Array[Any],
+    channels: tuple[slice, ...],
+    window: Window,
+    reduce: Reduce,
 ) -> NDArray[Any]:
     """A box of the coarser level, made chunk by chunk: a shard of the finer one is eight boxes."""
     n = len(window.shape)
     factors = _factors(fine, coarse, n)
-    result = np.empty((*coarse.shape[:-n], *window.shape), coarse.dtype)
+    lead = [len(range(*c.indices(coarse.shape[0]))) for c in channels]
+    result = np.empty((*lead, *window.shape), coarse.dtype)
     for piece in aligned_windows(window.shape, coarse.chunks[-n:]):
         place = piece.shifted(window.start)
         start = tuple(a * f for a, f in zip(place.start, factors, strict=True))
         stop = tuple(b * f for b, f in zip(place.stop, factors, strict=True))
         source = Window.between(start, stop).clipped(fine.shape[-n:])
-        values = np.asarray(fine[(..., *source.slices)])  # type: ignore[index]
+        values = np.asarray(fine[(*channels, *source.slices)])
         part = result[(slice(None),) * (result.ndim - n) + piece.slices]
         part[...] = downsample(_filled(values, factors), factors, reduce)
     return result

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from s3fs import S3FileSystem
 
 from pipeline.errors import SettingsError
 from pipeline.execute import ExecuteSettings
@@ -39,6 +40,8 @@ def s3():
     }
     before = {key: os.environ.get(key) for key in wanted}
     os.environ.update(wanted)
+    # s3fs keeps the connection that another test has made.
+    S3FileSystem.clear_instance_cache()
     _answers(address)
     bucket = locate("s3://scans")
     bucket.mkdir()

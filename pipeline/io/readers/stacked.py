@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 from pipeline.errors import CaseError
 from pipeline.io.readers.geo.crs import difference
 from pipeline.io.readers.source import Source
-from pipeline.space import Grid, Shape, Volume, Window
+from pipeline.space import Grid, Shape, Volume, Window, aligned_windows
+
+PIECE_BYTES = 64 * 2**20
+"""Most that is read of all channels to take some of them."""
 
 
 class StackedSource:
@@ -75,8 +79,24 @@ class BandsSource:
 
     def read(self, window: Window) -> Volume:
         """Voxels of a window, (C, Z, Y, X) or (C, Y, X), and the validity of the whole image."""
-        volume = self._source.read(window)
-        return Volume(volume.array[self._places], volume.grid, volume.valid)
+        array = np.empty((self.channels, *window.shape), self.dtype)
+        valid = np.ones(window.shape, bool)
+        for piece in aligned_windows(window.shape, self._piece(window.shape)):
+            part = self._source.read(piece.shifted(window.start))
+            array[(slice(None), *piece.slices)] = part.array[self._places]
+            if part.valid is not None:
+                valid[piece.slices] = part.valid
+        return Volume(array, self.grid.cropped(window), None if valid.all() else valid)
+
+    def _piece(self, shape: Shape) -> Shape:
+        """A box of all channels that may be held to take some of them."""
+        voxel_bytes = self._source.channels * self.dtype.itemsize
+        piece = list(shape)
+        # A stream is read plane by plane; halving its first axis keeps the order.
+        while prod(piece) * voxel_bytes > PIECE_BYTES and max(piece) > 1:
+            axis = 0 if piece[0] > 1 else int(np.argmax(piece))
+            piece[axis] = -(-piece[axis] // 2)
+        return tuple(piece)
 
 
 def _common_grid(sources: Sequence[Source], names: Sequence[str]) -> Grid:
