@@ -1,12 +1,22 @@
 """From a settings value to a network."""
 
-from torch import nn
-
-from models.settings import ModelSettings, UNetSettings
+from models.dense_unet import DenseUNet
+from models.network import Network
+from models.settings import (
+    AttentionUNetSettings,
+    DenseUNetSettings,
+    DynUNetSettings,
+    EncoderUNetSettings,
+    ModelSettings,
+    SegResNetSettings,
+    SwinUNETRSettings,
+    UNetPlusPlusSettings,
+    UNetSettings,
+)
 from models.unet import UNet
 
 
-def build_model(settings: ModelSettings) -> nn.Module:
+def build_model(settings: ModelSettings) -> Network:
     """Build the network that the settings describe, with fresh weights on torch's default device.
 
     Args:
@@ -15,6 +25,33 @@ def build_model(settings: ModelSettings) -> nn.Module:
     Returns:
         A network from images (B, C, *S) to logits (B, K, *S), in training mode.
     """
+    # MONAI takes seconds to import, and the default network does without.
     match settings:
         case UNetSettings():
             return UNet(settings)
+        case DenseUNetSettings():
+            return DenseUNet(settings)
+        case UNetPlusPlusSettings():
+            from models.variants import UNetPlusPlus
+
+            return UNetPlusPlus(settings)
+        case AttentionUNetSettings():
+            from models.variants import AttentionUNet
+
+            return AttentionUNet(settings)
+        case SegResNetSettings():
+            from models.variants import SegResNet
+
+            return SegResNet(settings)
+        case DynUNetSettings():
+            from models.variants import DynUNet
+
+            return DynUNet(settings)
+        case SwinUNETRSettings():
+            from models.variants import SwinUNETR
+
+            return SwinUNETR(settings)
+        case EncoderUNetSettings():
+            from models.encoder_unet import EncoderUNet
+
+            return EncoderUNet(settings)

@@ -1,37 +1,60 @@
 """What tiling must know about a network, measured from the network itself."""
 
-from copy import deepcopy
-from itertools import takewhile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.sizes import Shape, fitting_shape
-from models.twin import RUNNING_NORMS, WINDOW_NORMS, Convolution, MaxPool, positive_twin
-from models.unet import UNet
+from models.base import NetworkSettings, Shape
+from models.network import Network
+from models.twin import (
+    RUNNING_NORMS,
+    WINDOW_NORMS,
+    Convolution,
+    Signature,
+    positive_twin,
+    signature,
+)
 
 GLOBAL_LAYERS = (
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
     nn.MultiheadAttention,
 )
-PROBE_SIDE = 256
-MAX_STRIP = 8192
-# Total strides in a strip. 17 leave 8 on either side of the middle one, 3x3 U-Nets reach 6.
-STRIP_BLOCKS = [2**n + 1 for n in range(4, 13)]
+STRIPS = [2**n for n in range(8, 14)]
+PROBES = 64
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How the input influences the output along one axis."""
+
+    stride: int
+    """Smallest shift of the input, in voxels, that only shifts the output."""
+    before: int
+    """Voxels before a stride-aligned output block that can influence it."""
+    after: int
+    """Voxels after it."""
+    field: int
+    """Voxels of the input that one output voxel sees; the most, over the voxels of a block."""
 
 
 def total_stride(model: nn.Module) -> Shape:
     """Give the smallest shift of the input, in voxels per axis, that only shifts the output.
 
-    Tiles start on multiples of it. A network that knows its own is asked; of any other it is the
-    ratio of the input to the smallest feature map.
+    Tiles start on multiples of it. Measured as :func:`reach`; where a layer sees the whole window,
+    which no shift leaves alone, it is the input's size over the coarsest feature map's.
 
     Raises:
-        ValueError: The model has no convolution, or does not take an input of 256 voxels a side.
+        ValueError: The model has no convolution, does not take the strip it is probed with, or its
+            reach does not end within 8192 voxels.
     """
-    own: Shape | None = getattr(model, "total_stride", None)
-    return own if own is not None else _stride_of_feature_maps(model)
+    if isinstance(model, Network) and _layer_that_sees_all(model) is not None:
+        return model.settings.total_stride
+    return tuple(along.stride for along in _influence(model))
 
 
 def reach(model: nn.Module) -> tuple[tuple[int, int], ...]:
@@ -51,16 +74,21 @@ def reach(model: nn.Module) -> tuple[tuple[int, int], ...]:
     Raises:
         ValueError: A layer sees the whole window, or the reach does not end within 8192 voxels.
     """
-    for name, layer in model.named_modules():
-        if isinstance(layer, GLOBAL_LAYERS):
-            raise ValueError(
-                f"layer {name} ({type(layer).__name__}) sees the whole window, so no halo is "
-                f"enough: blend the tiles of this network"
-            )
-    axes = range(len(total_stride(model)))
-    # The caller may be predicting, with gradients off and autocast on.
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        return tuple(_reach_along(axis, positive_twin(model, axis)) for axis in axes)
+    return tuple((along.before, along.after) for along in _influence(model))
+
+
+def receptive_field(model: nn.Module) -> Shape | None:
+    """Give the voxels of the input that one output voxel can see, per axis; None where it sees all.
+
+    Voxels of a block see unequal numbers, the one that sees most counts. Measured as
+    :func:`reach`.
+
+    Raises:
+        ValueError: The reach does not end within 8192 voxels.
+    """
+    if _layer_that_sees_all(model) is not None:
+        return None
+    return tuple(along.field for along in _influence(model))
 
 
 def halo(model: nn.Module) -> Shape:
@@ -71,8 +99,8 @@ def halo(model: nn.Module) -> Shape:
     Raises:
         ValueError: As :func:`reach`.
     """
-    sides = zip(reach(model), total_stride(model), strict=True)
-    return tuple(-(-max(side) // step) * step for side, step in sides)
+    measured = _influence(model)
+    return tuple(-(-max(a.before, a.after) // a.stride) * a.stride for a in measured)
 
 
 def tiles_exactly(model: nn.Module) -> bool:
@@ -80,8 +108,10 @@ def tiles_exactly(model: nn.Module) -> bool:
 
     False when any layer keeps statistics of the window (instance, group or layer norm, batch norm
     without running statistics), sees all of it (global pooling, attention) or stretches to its
-    size (upsampling with aligned corners).
+    size (upsampling with aligned corners, or to a fixed size).
     """
+    if _layer_that_sees_all(model) is not None:
+        return False
     return not any(_depends_on_window(layer) for layer in model.modules())
 
 
@@ -89,61 +119,119 @@ def _depends_on_window(layer: nn.Module) -> bool:
     if isinstance(layer, RUNNING_NORMS):
         return layer.running_mean is None
     if isinstance(layer, nn.Upsample):
-        return bool(layer.align_corners)
-    return isinstance(layer, (*WINDOW_NORMS, *GLOBAL_LAYERS))
+        return bool(layer.align_corners) or layer.size is not None
+    return isinstance(layer, WINDOW_NORMS)
 
 
-def _reach_along(axis: int, twin: nn.Module) -> tuple[int, int]:
-    stride = total_stride(twin)
-    step = stride[axis]
-    for blocks in takewhile(lambda n: n * step <= MAX_STRIP, STRIP_BLOCKS):
-        start = blocks // 2 * step
-        # Other axes do not widen the reach along this one, so the strip is thin.
-        strip = [blocks * step if other == axis else n for other, n in enumerate(stride)]
-        influence = _influence(twin, strip, axis, start, start + step)
-        if not (influence[0] or influence[-1]):
-            first, *_, last = influence.nonzero().flatten().tolist()
-            return start - first, last + 1 - (start + step)
+def _layer_that_sees_all(model: nn.Module) -> str | None:
+    for name, layer in model.named_modules():
+        if isinstance(layer, GLOBAL_LAYERS) or (isinstance(layer, Network) and layer.attends):
+            return f"{name or 'all of it'} ({type(layer).__name__})"
+    return None
+
+
+def _influence(model: nn.Module) -> tuple[Influence, ...]:
+    if (layer := _layer_that_sees_all(model)) is not None:
+        raise ValueError(
+            f"layer {layer} sees the whole window, so no halo is enough: blend the tiles of this "
+            f"network"
+        )
+    if isinstance(model, Network):
+        return _influence_of(type(model), model.settings)
+    return _measured(model)
+
+
+@lru_cache(maxsize=64)
+def _influence_of(network: type[Network], settings: NetworkSettings) -> tuple[Influence, ...]:
+    # Built without storage, the weights draw no random numbers: a run stays reproducible.
+    with torch.device("meta"):
+        model = network(settings)
+    return _measured(model)
+
+
+def _measured(model: nn.Module) -> tuple[Influence, ...]:
+    axes, measured = _axes(model), list[Influence]()
+    known: dict[Signature, Influence] = {}
+    # The caller may be predicting, with gradients off and autocast on.
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        for axis in range(axes):
+            twin = positive_twin(model, axis, axes)
+            along = signature(twin, axis)
+            if along not in known:
+                known[along] = _influence_along(twin, axis, axes)
+            measured.append(known[along])
+    return tuple(measured)
+
+
+def _influence_along(twin: nn.Module, axis: int, axes: int) -> Influence:
+    for least in STRIPS:
+        size = least
+        if isinstance(twin, Network):
+            sizes = range(least, 2 * least)
+            size = next(n for n in sizes if twin.settings.output_size(axis, n) is not None)
+        # One probe says whether the strip is long enough; most strides show in a few.
+        for probes in (1, PROBES, size // 4):
+            start, seen = _support(twin, axis, axes, size, probes)
+            if seen[:, 0].any() or seen[:, -1].any():
+                break
+            if stride := _period(seen):
+                return _described(start, seen, stride)
     raise ValueError(
-        f"the reach along axis {axis} does not end within {MAX_STRIP} voxels: no halo is enough, "
+        f"the reach along axis {axis} does not end within {STRIPS[-1]} voxels: no halo is enough, "
         f"blend the tiles of this network"
     )
 
 
-def _influence(twin: nn.Module, strip: list[int], axis: int, start: int, stop: int) -> Tensor:
-    """Say for each input position along an axis whether it influences output [start, stop)."""
-    shape = fitting_shape(twin.settings, strip) if isinstance(twin, UNet) else strip
-    channels = _first_convolution(twin).in_channels
-    x = torch.ones(1, channels, *shape, dtype=torch.float64, device="cpu", requires_grad=True)
-    y = twin(x)  # (1, C, *S) -> (1, K, *S)
-    margin = (x.shape[axis + 2] - y.shape[axis + 2]) // 2
-    block = y.narrow(axis + 2, start - margin, stop - start)
-    (gradient,) = torch.autograd.grad(block.sum(), x)
-    return (gradient != 0).movedim(axis + 2, 0).flatten(1).any(1)
+def _support(twin: nn.Module, axis: int, axes: int, size: int, probes: int) -> tuple[int, Tensor]:
+    """Say which input positions of a strip influence which output positions in its middle.
 
-
-def _stride_of_feature_maps(model: nn.Module) -> Shape:
-    probe = deepcopy(model).to("meta", torch.float32).eval()  # shapes without numbers
-    sizes: list[Shape] = []
-    for layer in probe.modules():
-        if isinstance(layer, Convolution | MaxPool):
-            layer.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[2:])))
-    first = _first_convolution(probe)
-    shape = (PROBE_SIDE,) * len(first.kernel_size)
+    Returns:
+        Where in the input the first of these output positions lies, and for each of them (rows)
+        each input position (columns), (probes, size) boolean.
+    """
+    shape = [size if other == axis else 1 for other in range(axes)]
+    x = torch.ones(1, 1, *shape, dtype=torch.float32, device="cpu", requires_grad=True)
+    compute: Callable[[Tensor], Any] = twin.compute if isinstance(twin, Network) else twin
     try:
-        probe(torch.empty(1, first.in_channels, *shape, dtype=torch.float32, device="meta"))
+        logits: Tensor = compute(x)  # (1, K, *S)
+        y = logits.mean(1).flatten()
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{type(model).__name__} does not take {shape} voxels, so its total stride cannot be "
-            f"measured: give the class an attribute total_stride"
+            f"{type(twin).__name__} does not take a strip of {tuple(shape)} voxels, so its "
+            f"geometry cannot be measured: use a network of convolutions, pools and upsampling"
         ) from error
-    return tuple(PROBE_SIDE // min(axis) for axis in zip(*sizes, strict=True))
+    first = (len(y) - probes) // 2
+    one_hot = torch.zeros(probes, len(y)).scatter_(1, first + torch.arange(probes)[:, None], 1)
+    (gradients,) = torch.autograd.grad(y, x, one_hot, is_grads_batched=True)
+    return first + (size - len(y)) // 2, gradients.flatten(1) != 0
 
 
-def _first_convolution(model: nn.Module) -> Convolution:
+def _period(seen: Tensor) -> int | None:
+    """Give the smallest shift of the output that only shifts what it sees; None below half."""
+    probes = len(seen)
+    for shift in range(1, probes // 2 + 1):
+        if torch.equal(seen[shift:, shift:], seen[: probes - shift, : seen.shape[1] - shift]):
+            return shift
+    return None
+
+
+def _described(start: int, seen: Tensor, stride: int) -> Influence:
+    aligned = -start % stride
+    rows = [row.nonzero().flatten() for row in seen[aligned : aligned + stride]]
+    lows, highs = [int(row[0]) for row in rows], [int(row[-1]) for row in rows]
+    begin = start + aligned
+    return Influence(
+        stride=stride,
+        before=begin - min(lows),
+        after=max(highs) + 1 - (begin + stride),
+        field=max(high + 1 - low for low, high in zip(lows, highs, strict=True)),
+    )
+
+
+def _axes(model: nn.Module) -> int:
     for layer in model.modules():
         if isinstance(layer, Convolution):
-            return layer
+            return len(layer.kernel_size)
     raise ValueError(
         f"{type(model).__name__} has no convolution to measure: geometry is for convolutional "
         f"networks, (B, C, *S) -> (B, K, *S)"

@@ -58,13 +58,16 @@ def _decisions(plan: Plan) -> list[tuple[str, str, str]]:
 def _decided(plan: Plan) -> dict[str, str]:
     network = plan.network
     features = ", ".join(map(str, network.features))
+    # A transformer has no choice of norm.
+    norm = getattr(network, "norm", None)
+    normed = f", {norm} norm" if norm else ""
     return {
         "classes": ", ".join(c.name for c in plan.classes),
         "channels": ", ".join(plan.channels),
         "spacing": f"{times(plan.spacing, digits=4)} {plan.unit or ''}".strip(),
         "patch_shape": times(plan.patch_shape),
         "batch_size": str(plan.batch_size),
-        "stages": str(len(network.strides)),
-        "network": f"{network.kind}, {network.ndim}-D, {network.norm} norm, features {features}",
+        "stages": str(len(network.features)),
+        "network": f"{network.kind}, {network.ndim}-D{normed}, features {features}",
         "normalisation": plan.normalisation.kind,
     }

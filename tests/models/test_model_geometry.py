@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import BasicUNet
 from torch import nn
 
-from models import fitting_shape, halo, reach, tiles_exactly, total_stride
+from models import fitting_shape, halo, reach, receptive_field, tiles_exactly, total_stride
 
 NETWORKS = {
     "2d": (2, {}),
@@ -15,6 +15,8 @@ NETWORKS = {
     "2d no norm, relu": (2, {"norm": "none", "activation": "relu", "features": (6, 8, 8)}),
     "2d valid": (2, {"padding": "valid", "downsampling": "max_pool"}),
     "2d valid strided": (2, {"padding": "valid"}),
+    "2d residual": (2, {"blocks": "residual", "downsampling": "max_pool"}),
+    "2d interpolated": (2, {"upsampling": "interpolate", "features": (3, 4, 4)}),
     "3d": (3, {"features": (2, 3, 3)}),
     "3d anisotropic": (
         3,
@@ -77,6 +79,10 @@ def test_the_voxels_at_the_reach_matter_and_those_beyond_do_not(network):
             assert torch.equal(block_of(network, changed, start), before) != matters
 
 
+def test_the_stride_measured_is_the_one_that_settings_foretell(network):
+    assert total_stride(network) == network.settings.total_stride
+
+
 def test_halo_is_the_larger_reach_rounded_up_to_the_total_stride(network):
     for (low, high), stride, margin in zip(
         reach(network), total_stride(network), halo(network), strict=True
@@ -98,6 +104,27 @@ def test_total_stride_is_the_smallest_shift_that_commutes(build_unet):
             assert (inner.abs().max() < 1e-10) == (shift == step)
 
 
+def test_the_receptive_field_is_the_one_worked_out_by_hand():
+    # Two 3x3 convolutions see 5 voxels. A pool of 2 after them sees 6; a convolution of 3 on that
+    # grid sees 6 + 2 * 2; and each of the two voxels that come of one cell sees just as much.
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)),
+        *(nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1), nn.ConvTranspose2d(4, 2, 2, 2)),
+    )
+    assert receptive_field(model) == (10, 10)
+    assert total_stride(model) == (2, 2)
+    assert reach(model) == ((4, 4), (4, 4))
+
+
+def test_interpolation_from_corner_to_corner_does_not_tile(build_unet):
+    options = {"upsampling": "interpolate", "align_corners": True, "features": (3, 4, 4)}
+    model = build_unet(**options).double().eval()
+    assert not tiles_exactly(model)
+    x = torch.randn(1, 1, 96, 96, dtype=torch.float64)
+    middle = model(x)[..., 40:56, 40:56] - model(x[..., 8:88, 8:88])[..., 32:48, 32:48]
+    assert middle.abs().max() > 1e-3
+
+
 def test_the_reach_of_one_convolution_is_half_its_kernel(build_unet):
     model = build_unet(
         features=(2,), strides=((1, 1),), kernels=((3, 7),), convs_per_stage=1, out_channels=2
@@ -114,15 +141,9 @@ def test_a_reach_beyond_the_first_strip_is_found(build_unet):
 
 
 def test_depth_does_not_make_the_gradient_underflow():
-    # 3 ** -800 is below the smallest float64: at the far corner a plain gradient is zero.
-    deep = nn.Sequential(*[nn.Conv1d(1, 1, 3, padding=1) for _ in range(800)])
-    assert reach_1d(deep) == ((800, 800),)
-
-
-def reach_1d(model):
-    """Give the reach of a network whose stride is one, 1-D for speed."""
-    model.total_stride = (1,)
-    return reach(model)
+    # 3 ** -120 is below the smallest float32: at the far corner a plain gradient is zero.
+    deep = nn.Sequential(*[nn.Conv1d(1, 1, 3, padding=1) for _ in range(120)])
+    assert reach(deep) == ((120, 120),)
 
 
 def test_a_network_of_monai_is_measured_and_tiles_too(randomise):
@@ -193,7 +214,7 @@ def test_an_endless_reach_is_refused():
 
     model = nn.Sequential(nn.Conv1d(1, 1, 3, padding=1), Mean())
     with pytest.raises(ValueError, match="axis 0 does not end within 8192 voxels"):
-        reach_1d(model)
+        reach(model)
 
 
 def test_a_network_without_convolution_is_refused():
@@ -201,9 +222,9 @@ def test_a_network_without_convolution_is_refused():
         total_stride(nn.Linear(2, 2))
 
 
-def test_a_network_that_takes_fixed_sizes_is_asked_for_its_stride():
+def test_a_network_that_takes_fixed_sizes_cannot_be_measured():
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Linear(10, 2))
-    with pytest.raises(ValueError, match=r"does not take \(256, 256\) .* attribute total_stride"):
+    with pytest.raises(ValueError, match=r"does not take a strip of \(256, 1\) .*: use a network"):
         total_stride(model)
 
 

@@ -18,7 +18,7 @@ def test_settings_are_frozen(build_settings):
 
 def test_json_schema_keeps_constraints_and_docstrings():
     schema = UNetSettings.model_json_schema()["properties"]
-    assert schema["dropout"]["exclusiveMaximum"] == 1
+    assert schema["dropout"]["anyOf"][0]["exclusiveMaximum"] == 1
     assert schema["features"]["items"]["minimum"] == 1
     assert all(field["description"] for field in schema.values())
 
@@ -41,6 +41,11 @@ def test_total_stride_is_the_product_over_stages(build_settings):
             r"stride \(2, 2\) is larger than kernel \(1, 3\).* downsampling='max_pool'",
         ),
         ({"dropout": 1.0}, "less than 1"),
+        ({"dropout": (0.1, 0.2)}, "dropout has 2 shares for 3 stages: give one number, or one"),
+        ({"deep_supervision": 2}, "deep_supervision is 2 with 3 stages: .* there are 1, use at"),
+        ({"deep_supervision": 1, "padding": "valid"}, "shrinks a stage.*: use padding='same', or"),
+        ({"blocks": "residual", "padding": "valid"}, "shrinks a stage.*: use padding='same', or"),
+        ({"align_corners": True}, "align_corners needs something to interpolate: use upsampling="),
         ({"features": ()}, "at least 1 item"),
         ({"norms": "batch"}, "Extra inputs are not permitted"),
     ],

@@ -12,6 +12,7 @@ from models import UNet, build_model, fitting_shape, output_shape
 
 def test_public_names_are_pinned():
     assert models.__all__ == [
+        "PRESETS",
         "DiceCELoss",
         "ModelSettings",
         "UNet",
@@ -19,8 +20,11 @@ def test_public_names_are_pinned():
         "build_model",
         "fitting_shape",
         "halo",
+        "load_pretrained",
         "output_shape",
+        "preset",
         "reach",
+        "receptive_field",
         "tiles_exactly",
         "total_stride",
     ]
@@ -48,7 +52,7 @@ def test_anisotropic_stages_keep_the_size_of_the_input(build_unet):
     model = build_unet(
         3, strides=((1, 1, 1), (1, 2, 2), (2, 2, 4)), kernels=((1, 3, 3), (3, 3, 3), (3, 3, 5))
     )
-    assert model.total_stride == (2, 4, 8)
+    assert model.settings.total_stride == (2, 4, 8)
     assert model(torch.zeros(1, 1, 2, 4, 24)).shape == (1, 3, 2, 4, 24)
 
 
@@ -137,6 +141,8 @@ def test_a_convolution_has_a_bias_exactly_where_no_norm_follows(build_unet, norm
     units = [m for name, m in build_unet(norm=norm).named_modules() if name.endswith(".conv")]
     assert len(units) == 10
     assert all((unit.bias is None) == (norm != "none") for unit in units)
+    units = [m for n, m in build_unet(norm=norm, bias=True).named_modules() if n.endswith(".conv")]
+    assert all(unit.bias is not None for unit in units)
 
 
 def test_initial_weights_have_the_spread_of_he(build_settings):
@@ -175,7 +181,70 @@ def test_bfloat16_and_channels_last_stay_so_in_every_layer(build_unet, ndim, ups
     assert not changed
 
 
-def test_the_network_compiles_into_one_graph(build_unet):
-    model, x = build_unet().eval(), torch.randn(1, 1, 16, 16)
+def test_the_network_compiles_into_one_graph_for_every_size(build_unet):
+    model = build_unet().eval()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
-    assert torch.equal(compiled(x), model(x))
+    for side in (16, 24, 32):
+        x = torch.randn(1, 1, side, 16)
+        assert torch.equal(compiled(x), model(x))
+
+
+@pytest.mark.parametrize("place", ["every", "first", "contracting"])
+def test_dropout_stands_where_its_place_says(build_unet, place):
+    model = build_unet(dropout=(0.1, 0.2, 0.3), dropout_place=place, blocks="plain")
+    found = [(name, m.p) for name, m in model.named_modules() if isinstance(m, nn.Dropout)]
+    units = {"every": ("unit0", "unit1"), "first": ("unit0",), "contracting": ("unit1",)}[place]
+    down = [(f"encoders.{i}.{u}.dropout", p) for i, p in enumerate((0.1, 0.2, 0.3)) for u in units]
+    up = [(f"decoders.{i}.{u}.dropout", p) for i, p in enumerate((0.2, 0.1)) for u in units]
+    assert found == (down if place == "contracting" else down + up)
+
+
+@pytest.mark.parametrize("downsampling", ["strided", "max_pool"])
+def test_a_residual_stage_adds_its_input(build_unet, downsampling):
+    model = build_unet(blocks="residual", downsampling=downsampling).eval()
+    stage = model.encoders[1] if downsampling == "strided" else model.encoders[1].residual
+    x = torch.randn(1, 3, 8, 8)
+    expected = nn.functional.leaky_relu(stage.units(x) + stage.shortcut(x), 0.01)
+    assert torch.equal(stage(x), expected)
+    assert [name for name, _ in stage.units.unit1.named_children()] == ["conv", "norm"]
+    # Without its convolutions a stage of equal features passes on what it was given.
+    same = build_unet(features=(4,), strides=((1, 1),), kernels=((3, 3),), blocks="residual",
+                      in_channels=4).encoders[0].eval()  # fmt: skip
+    nn.init.zeros_(same.units.unit1.norm.weight)
+    nn.init.zeros_(same.units.unit1.norm.bias)
+    x = torch.rand(1, 4, 8, 8)
+    assert torch.equal(same(x), x)
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "linear", "interpolate"])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_deep_supervision_gives_logits_of_coarser_stages_in_training_only(
+    build_unet, ndim, upsampling
+):
+    four = {
+        "features": (3, 4, 5, 6),
+        "strides": ((1,) * ndim, *((2,) * ndim,) * 3),
+        "kernels": ((3,) * ndim,) * 4,
+    }
+    model = build_unet(ndim, deep_supervision=2, upsampling=upsampling, **four).train()
+    x = torch.randn(2, 1, *(16,) * ndim)
+    logits = model(x)
+    assert [tuple(y.shape) for y in logits] == [(2, 3, *(side,) * ndim) for side in (16, 8, 4)]
+    sum(y.square().mean() for y in logits).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert isinstance(model.eval()(x), torch.Tensor)
+
+
+def test_one_voxel_at_the_bottom_is_refused_where_a_norm_takes_its_spread(build_unet):
+    message = r"input is \(4, 4\) .*: pad or crop to \(4, 8\)$"
+    with pytest.raises(ValueError, match=message):
+        build_unet(norm="instance")(torch.zeros(1, 1, 4, 4))
+    assert build_unet(norm="instance")(torch.zeros(1, 1, 4, 8)).shape == (1, 3, 4, 8)
+
+
+def test_batch_norm_is_not_taught_by_one_voxel(build_unet):
+    model, x = build_unet(), torch.zeros(1, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"one image of \(4, 4\) voxels leaves one voxel .* batch"):
+        model.train()(x)
+    assert model.eval()(x).shape == (1, 3, 4, 4)
+    assert build_unet(norm="none").train()(x).shape == (1, 3, 4, 4)
