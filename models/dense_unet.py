@@ -1,19 +1,15 @@
 """A U-Net of densely connected blocks."""
 
-from math import gcd
-
 import torch
 from torch import Tensor, nn
 
 from models.network import Network
 from models.unet_blocks import (
-    BATCH_NORM,
     CONV,
-    GROUPS,
-    INSTANCE_NORM,
     MAX_POOL,
     TRANSPOSED,
     initialise,
+    norm_of,
 )
 from models.variant_settings import DenseUNetSettings
 
@@ -106,14 +102,4 @@ def _transition_down(settings: DenseUNetSettings, features: int) -> nn.Sequentia
 
 
 def _activated(settings: DenseUNetSettings, features: int) -> tuple[nn.Module, nn.Module]:
-    return _norm(settings, features), nn.ReLU(inplace=True)
-
-
-def _norm(settings: DenseUNetSettings, features: int) -> nn.Module:
-    match settings.norm:
-        case "batch":
-            return BATCH_NORM[settings.ndim](features)
-        case "instance":
-            return INSTANCE_NORM[settings.ndim](features, affine=True)
-        case "group":
-            return nn.GroupNorm(gcd(features, GROUPS), features)
+    return norm_of(settings, features), nn.ReLU(inplace=True)

@@ -16,7 +16,28 @@ from torch import Tensor, nn
 from models.unet_blocks import BATCH_NORM, CONV
 
 
-class ResNetEncoder(ResNet, BaseEncoder):  # type: ignore[misc]
+class Backbone(BaseEncoder):  # type: ignore[misc]
+    """What MONAI's registry asks of an encoder, told from the table of its names."""
+
+    PARAMETERS: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def get_encoder_names(cls) -> list[str]:
+        """Give the names in MONAI's registry, apart from MONAI's own."""
+        return [registered(name) for name in cls.PARAMETERS]
+
+    @classmethod
+    def get_encoder_parameters(cls) -> list[dict[str, Any]]:
+        """Give what the constructor takes, for each name."""
+        return [_parameters(name) for name in cls.PARAMETERS]
+
+    @classmethod
+    def num_outputs(cls) -> list[int]:
+        """Five, for each name."""
+        return [5] * len(cls.PARAMETERS)
+
+
+class ResNetEncoder(ResNet, Backbone):  # type: ignore[misc]
     """ResNet (He et al., CVPR 2016) and ResNeXt (Xie et al., CVPR 2017), laid out as torchvision.
 
     Gives five feature maps, at 1/2 to 1/32.
@@ -68,28 +89,13 @@ class ResNetEncoder(ResNet, BaseEncoder):  # type: ignore[misc]
         return features
 
     @classmethod
-    def get_encoder_names(cls) -> list[str]:
-        """Give the names in MONAI's registry, apart from MONAI's own."""
-        return [registered(name) for name in cls.PARAMETERS]
-
-    @classmethod
-    def get_encoder_parameters(cls) -> list[dict[str, Any]]:
-        """Give what the constructor takes, for each name."""
-        return [_parameters(name) for name in cls.PARAMETERS]
-
-    @classmethod
     def num_channels_per_output(cls) -> list[tuple[int, ...]]:
         """Give features of the five maps, for each name."""
         basic, bottleneck = (64, 64, 128, 256, 512), (64, 256, 512, 1024, 2048)
         return [basic if n in ("resnet18", "resnet34") else bottleneck for n in cls.PARAMETERS]
 
-    @classmethod
-    def num_outputs(cls) -> list[int]:
-        """Five, for each name."""
-        return [5] * len(cls.PARAMETERS)
 
-
-class DenseNetEncoder(DenseNet, BaseEncoder):  # type: ignore[misc]
+class DenseNetEncoder(DenseNet, Backbone):  # type: ignore[misc]
     """DenseNet (Huang et al., CVPR 2017). Gives five feature maps, at 1/2 to 1/32."""
 
     # Layers of the four blocks, features of the first convolution, growth.
@@ -131,24 +137,9 @@ class DenseNetEncoder(DenseNet, BaseEncoder):  # type: ignore[misc]
         return [*features, torch.relu(x)]
 
     @classmethod
-    def get_encoder_names(cls) -> list[str]:
-        """Give the names in MONAI's registry, apart from MONAI's own."""
-        return [registered(name) for name in cls.PARAMETERS]
-
-    @classmethod
-    def get_encoder_parameters(cls) -> list[dict[str, Any]]:
-        """Give what the constructor takes, for each name."""
-        return [_parameters(name) for name in cls.PARAMETERS]
-
-    @classmethod
     def num_channels_per_output(cls) -> list[tuple[int, ...]]:
         """Give features of the five maps, for each name."""
         return [cls._channels(*parameters) for parameters in cls.PARAMETERS.values()]
-
-    @classmethod
-    def num_outputs(cls) -> list[int]:
-        """Five, for each name."""
-        return [5] * len(cls.PARAMETERS)
 
     @staticmethod
     def _channels(layers: tuple[int, ...], first: int, growth: int) -> tuple[int, ...]:

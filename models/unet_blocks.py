@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.base import Shape
 from models.unet_settings import UNetSettings
+from models.variant_settings import DenseUNetSettings
 
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
@@ -177,7 +178,7 @@ def has_bias(settings: UNetSettings) -> bool:
     return settings.norm == "none" if settings.bias is None else settings.bias
 
 
-def norm_of(settings: UNetSettings, features: int) -> nn.Module:
+def norm_of(settings: UNetSettings | DenseUNetSettings, features: int) -> nn.Module:
     """Build the norm of so many features."""
     match settings.norm:
         case "batch":

@@ -142,7 +142,7 @@ def _write(writer: VolumeWriter, window: Window, voxels: Voxels) -> None:
 
 def boxes_of(case: OpenCase) -> Boxes:
     """How the store of an open case is cut."""
-    return volume_boxes(case.image.grid.shape, case.image.channels * case.image.dtype.itemsize)
+    return volume_boxes(case.image.grid.shape, case.voxel_bytes)
 
 
 def read_through(
@@ -185,8 +185,7 @@ def read_through(
 
 def threads_for(case: OpenCase, reads: list[Read], threads: int) -> int:
     """As many of the threads as may hold a read each: many cores must not mean much memory."""
-    voxel_bytes = case.image.channels * case.image.dtype.itemsize
-    largest = max(read.window.size for read in reads) * voxel_bytes
+    largest = max(read.window.size for read in reads) * case.voxel_bytes
     return min(threads, max(1, HELD_BYTES // largest))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from pipeline.io.cases import OpenCase, Voxels
-from pipeline.space import Shape, Volume, Window, aligned_windows
+from pipeline.space import Shape, Window, aligned_windows, crop
 
 READ_BYTES = 128 * 2**20
 """Most that a read may hold because the file's blocks are wider than the store's boxes."""
@@ -61,24 +61,18 @@ def cut(voxels: Voxels, read: Window, box: Window) -> Voxels:
     """The part of a read that fills a box."""
     if read == box:
         return voxels
-    inner = box.relative_to(read).slices
-    volume = voxels.volume
-    valid = None if volume.valid is None else volume.valid[inner]
-    part = Volume(
-        volume.array[(slice(None), *inner)], volume.grid.cropped(box.relative_to(read)), valid
-    )
-    truth = None if voxels.truth is None else voxels.truth[inner]
-    instances = None if voxels.instances is None else voxels.instances[inner]
-    return Voxels(part, truth, instances)
+    inner = box.relative_to(read)
+    truth = None if voxels.truth is None else voxels.truth[inner.slices]
+    instances = None if voxels.instances is None else voxels.instances[inner.slices]
+    return Voxels(crop(voxels.volume, inner), truth, instances)
 
 
 def reads_of(case: OpenCase, box: Shape) -> list[Read]:
     """The reads of an open case."""
     grid = case.image.grid
-    voxel_bytes = case.image.channels * case.image.dtype.itemsize
     block = case.image.block
     if case.sequential:
         block = whole_planes(grid.shape, box)
     elif case.mask is not None:
         block = tuple(max(a, b) for a, b in zip(block, case.mask.block, strict=True))
-    return plan_reads(grid.shape, box, block, voxel_bytes)
+    return plan_reads(grid.shape, box, block, case.voxel_bytes)

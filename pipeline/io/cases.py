@@ -50,6 +50,11 @@ class OpenCase:
     """Image value that means "no data", from the settings."""
 
     @property
+    def voxel_bytes(self) -> int:
+        """Bytes of one voxel of the image, all channels."""
+        return self.image.channels * self.image.dtype.itemsize
+
+    @property
     def instances(self) -> bool:
         """Whether the mask tells objects of one class apart."""
         return isinstance(self.mask, ObjectsSource)

@@ -56,29 +56,6 @@ def downsample(
     return result
 
 
-def downsample_valid(valid: NDArray[np.bool_], factors: Shape) -> NDArray[np.bool_]:
-    """Where blocks of voxels hold any data.
-
-    Args:
-        valid: Where there is data, (*S), sizes multiples of ``factors``.
-        factors: Block size on each axis, 1 or 2.
-
-    Returns:
-        (*S / factors).
-
-    Raises:
-        StoreError: A factor is neither 1 nor 2.
-    """
-    coarser = _coarser(valid.shape, factors)
-    result = np.empty(coarser, np.bool_)
-    for fine, coarse in _slabs(coarser, factors, 1):
-        part = valid[fine]
-        for first, second in _halvings(part.ndim, factors):
-            part = part[first] | part[second]
-        result[coarse] = part
-    return result
-
-
 def _coarser(shape: Shape, factors: Shape) -> Shape:
     if not all(f in (1, 2) and n % f == 0 for n, f in zip(shape, factors, strict=True)):
         raise StoreError(

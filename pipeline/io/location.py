@@ -177,22 +177,6 @@ def fetch(place: Path, folder: Path) -> Path:
     return local
 
 
-def walk(root: Path, leaves: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Files below a folder, in order of name; links to folders are not followed.
-
-    Args:
-        root: The folder.
-        leaves: Suffixes of folders that count as files (a Zarr store is one thing).
-    """
-    for name, folder in sorted(entries(root)):
-        if name.startswith("."):
-            continue
-        if not folder or name.lower().endswith(leaves or ("\0",)):
-            yield root / name
-        else:
-            yield from walk(root / name, leaves)
-
-
 def entries(root: Path) -> list[tuple[str, bool]]:
     """Names in a folder, and whether each is a folder; links to folders are left out."""
     if is_remote(root):

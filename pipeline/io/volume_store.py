@@ -257,11 +257,6 @@ class VolumeStore:
             self.read_valid(window), labels, np.asarray(no_label(labels.dtype), labels.dtype)
         )
 
-    @property
-    def has_instances(self) -> bool:
-        """Whether the store tells objects apart."""
-        return self._instances is not None
-
     def read_instances(self, window: Window) -> NDArray[Any]:
         """Object numbers of a window, 0 where there is no object.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import nibabel as nib
@@ -68,8 +67,3 @@ def write_pictures(root: Path, count: int) -> Path:
         Image.fromarray(image).save(root / "images" / f"{number:05}.png")
         Image.fromarray((image > 127).astype(np.uint8)).save(root / "masks" / f"{number:05}.png")
     return root
-
-
-def write_msd(root: Path, names: list[str]) -> None:
-    """The listing of a dataset of images without labels."""
-    (root / "dataset.json").write_text(json.dumps({"training": [], "test": names}))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.io.downsample import downsample, downsample_valid
+from pipeline.io.downsample import downsample
 
 FACTORS = [(2, 2), (1, 2), (2, 1), (1, 1), (2, 2, 2), (1, 2, 2), (2, 1, 2)]
 
@@ -129,16 +129,7 @@ def test_views_are_reduced_like_their_copies():
     np.testing.assert_array_equal(found, downsample(pixels.copy(), (2, 2), "mean"))
 
 
-@pytest.mark.parametrize("factors", FACTORS)
-def test_a_block_with_any_data_is_valid(factors):
-    valid = np.random.default_rng(0).random([8 * f for f in factors]) < 0.2
-    found = downsample_valid(valid, factors)
-    np.testing.assert_array_equal(found, blocks(valid, factors).any(axis=0))
-
-
 @pytest.mark.parametrize(("shape", "factors"), [((9, 9), (3, 3)), ((7, 8), (2, 2))])
 def test_other_blocks_than_halves_are_refused(shape, factors):
     with pytest.raises(StoreError, match="keeps or halves each axis, and the blocks fill it"):
         downsample(np.zeros(shape, np.uint8), factors, "mean")
-    with pytest.raises(StoreError, match="pad the voxels first"):
-        downsample_valid(np.zeros(shape, bool), factors)
