@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.io import ngff, store
 from pipeline.io.layout import choose_layout
 from pipeline.io.ngff import LabelClass
+from pipeline.io.pyramid import PyramidSpec, build_pyramid, create_pyramid, overview_level
 from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.space import Grid, Shape, Window, aligned_windows
 
@@ -56,10 +57,8 @@ class MaskWriter:
         root = store.create_root(final)
         dtype = label_dtype(len(spec.classes))
         nodata = no_label(dtype)
-        pyramid = store.PyramidSpec(
-            "mask", spec.grid, dtype, None, nodata, "mode", {"nodata": nodata}
-        )
-        store.create_pyramid(root, pyramid)
+        pyramid = PyramidSpec("mask", spec.grid, dtype, None, nodata, "mode", {"nodata": nodata})
+        create_pyramid(root, pyramid)
         root.attrs["ome"] = {
             "version": ngff.VERSION,
             "multiscales": [ngff.multiscales(final.stem, "mask", spec.grid, channels=False)],
@@ -81,7 +80,7 @@ class MaskWriter:
 
     def finish(self) -> None:
         """Build the pyramid and publish the store."""
-        store.build_pyramid(self._root, "mask", "mode")
+        build_pyramid(self._root, "mask", "mode")
         store.publish(self.final, lambda attributes: attributes)
 
 
@@ -120,5 +119,5 @@ class MaskStore:
 
     def overview(self) -> NDArray[Any]:
         """Labels of a pyramid level small enough to look at, (*S)."""
-        level = store.overview_level(self.grid)
+        level = overview_level(self.grid)
         return np.asarray(store.array_at(self.root, f"{level}/mask")[...])

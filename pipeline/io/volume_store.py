@@ -21,8 +21,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from pipeline.errors import StoreError
 from pipeline.io import ngff, store
+from pipeline.io.downsample import Reduce
 from pipeline.io.layout import Boxes, volume_boxes
 from pipeline.io.ngff import LabelClass
+from pipeline.io.pyramid import (
+    PyramidSpec,
+    build_pyramid,
+    create_pyramid,
+    next_level,
+    overview_level,
+)
 from pipeline.space import Grid, Volume, Window, aligned_windows
 
 KIND = "volume"
@@ -94,10 +102,8 @@ class VolumeWriter:
     def _create_image(self) -> None:
         grid, dtype = self.spec.grid, np.dtype(self.spec.dtype)
         count = len(self.spec.channels)
-        pyramid = store.PyramidSpec(
-            "image", grid, dtype, count, 0, "mean", {}, boxes=self.spec.boxes
-        )
-        store.create_pyramid(self.root, pyramid)
+        spec = PyramidSpec("image", grid, dtype, count, 0, "mean", {}, boxes=self.spec.boxes)
+        create_pyramid(self.root, spec)
         scales = ngff.multiscales(self.final.stem, "image", grid, channels=True)
         self.root.attrs["ome"] = {"version": ngff.VERSION, "multiscales": [scales]}
         layout = self.spec.boxes.layout(None, "bool")
@@ -123,10 +129,10 @@ class VolumeWriter:
         }
         group = labels.create_group(name, attributes={"ome": described})
         attributes = {"nodata": fill} if name == "truth" else {}
-        pyramid = store.PyramidSpec(
+        spec = PyramidSpec(
             None, self.spec.grid, dtype, None, fill, "mode", attributes, boxes=self.spec.boxes
         )
-        store.create_pyramid(group, pyramid)
+        create_pyramid(group, spec)
 
     def _levels(self, group: zarr.Group, array: str | None) -> list[zarr.Array[Any]]:
         """The two finest levels of a multiscale, or the one there is."""
@@ -169,9 +175,9 @@ class VolumeWriter:
             key: Of sources, settings and code: equal keys, equal stores.
             sources: Files the case was made from: path, role and sha256.
         """
-        store.build_pyramid(self.root, "image", "mean", first=2)
+        build_pyramid(self.root, "image", "mean", first=2)
         for name in self._label_names:
-            store.build_pyramid(self._group(f"labels/{name}"), None, "mode", first=2)
+            build_pyramid(self._group(f"labels/{name}"), None, "mode", first=2)
         described = {
             "key": key,
             "grid": self.spec.grid.to_json(),
@@ -191,12 +197,12 @@ def _write_levels(
     levels: Sequence[zarr.Array[Any]],
     window: Window,
     values: NDArray[Any],
-    reduce: store.Reduce,
+    reduce: Reduce,
     valid: NDArray[np.bool_] | None,
 ) -> None:
     store.write_window(levels[0], window, values)
     if len(levels) == 2:
-        coarse, reduced = store.next_level(levels[0], levels[1], window, values, reduce, valid)
+        coarse, reduced = next_level(levels[0], levels[1], window, values, reduce, valid)
         store.write_window(levels[1], coarse, reduced)
 
 
@@ -269,11 +275,11 @@ class VolumeStore:
 
     def overview(self) -> tuple[NDArray[Any], tuple[int, ...]]:
         """Voxels of a pyramid level small enough to look at, (C, *S), and its downsampling."""
-        level = store.overview_level(self.grid)
+        level = overview_level(self.grid)
         voxels = np.asarray(store.array_at(self.root, f"{level}/image")[...])
         return voxels, ngff.pyramid_factors(self.grid)[level]
 
     def truth_overview(self) -> NDArray[Any]:
         """Truth at the level of ``overview``, (*S)."""
-        level = store.overview_level(self.grid)
+        level = overview_level(self.grid)
         return np.asarray(store.array_at(self.root, f"labels/truth/{level}")[...])

@@ -32,7 +32,7 @@ for number, window in enumerate(mask_windows(shape, 2)):
         die()
     writer.write(window, labels[window.slices])
 if death.startswith("pyramid"):
-    pipeline.io.store.downsample = die
+    pipeline.io.pyramid.downsample = die
 if death.startswith("publish"):
     pipeline.io.store.os.replace = die
 writer.finish()

@@ -6,6 +6,7 @@ import zarr
 
 from pipeline.errors import StoreError
 from pipeline.io import store
+from pipeline.io.downsample import downsample
 from pipeline.io.mask_store import MaskSpec, MaskStore, MaskWriter, mask_windows
 from pipeline.io.ngff import LabelClass
 from pipeline.io.patch_store import (
@@ -195,7 +196,7 @@ def test_downsampling_equals_brute_force(reduce, factors, dtype):
     random = np.random.default_rng(0)
     shape = tuple(4 * f for f in factors)
     values = random.integers(0, 4, (3, *shape)).astype(dtype)
-    found = store.downsample(values, factors, reduce)
+    found = downsample(values, factors, reduce)
     for index in np.ndindex(3, *(4,) * len(factors)):
         box = tuple(slice(i * f, (i + 1) * f) for i, f in zip(index[1:], factors, strict=True))
         block = values[(index[0], *box)].ravel().tolist()
@@ -207,7 +208,7 @@ def test_downsampling_equals_brute_force(reduce, factors, dtype):
 
 def test_the_mean_leaves_missing_values_out():
     values = np.array([[np.nan, 2, np.nan, np.nan], [4, np.nan, np.nan, np.nan]], np.float32)
-    np.testing.assert_array_equal(store.downsample(values, (2, 2), "mean"), [[3, np.nan]])
+    np.testing.assert_array_equal(downsample(values, (2, 2), "mean"), [[3, np.nan]])
 
 
 def test_pyramid_levels_of_odd_sizes_stand_on_the_levels_above(tmp_path):
@@ -215,7 +216,7 @@ def test_pyramid_levels_of_odd_sizes_stand_on_the_levels_above(tmp_path):
     write_mask(tmp_path / "a.zarr", labels)
     root = zarr.open_group(tmp_path / "a.zarr", mode="r")
     padded = np.pad(labels, ((0, 1), (0, 1)), mode="edge")
-    np.testing.assert_array_equal(root["1/mask"][:], store.downsample(padded, (2, 2), "mode"))
+    np.testing.assert_array_equal(root["1/mask"][:], downsample(padded, (2, 2), "mode"))
     assert [root[f"{n}/mask"].shape for n in range(3)] == [(601, 1301), (301, 651), (151, 326)]
 
 

@@ -1,0 +1,71 @@
+"""A run, whole, as values: the stages' settings composed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.errors import SettingsError
+from pipeline.execute import ExecuteSettings
+from pipeline.ingest import IngestSettings
+from pipeline.io.dataset import DataSettings
+from pipeline.io.location import locate
+from pipeline.patches import PatchSettings
+from pipeline.plan import PlanSettings
+from pipeline.predict import PredictSettings
+from pipeline.report import ReportSettings
+from pipeline.run.folder import RunDir
+from pipeline.score import ScoreSettings
+from pipeline.training import TrainSettings
+
+
+class RunSettings(BaseModel):
+    """One run, whole: what run.yaml holds and what the flows take as parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """The run's name, in stores and reports: letters, digits, ``.``, ``_`` and ``-``."""
+    run_dir: str | None = None
+    """Folder of all that the run makes; null: ``runs/<name>``."""
+    data: DataSettings
+    """Where the images are and what their masks mean."""
+    ingest: IngestSettings = IngestSettings()
+    """How cases are taken in and split."""
+    plan: PlanSettings = PlanSettings()
+    """Decisions taken out of the planner's hands."""
+    patch: PatchSettings = PatchSettings()
+    """How training patches are cut."""
+    train: TrainSettings = TrainSettings()
+    """How long and by what recipe the network is trained."""
+    predict: PredictSettings = PredictSettings()
+    """Which cases are predicted, and in what tiles."""
+    score: ScoreSettings = ScoreSettings()
+    """What is scored."""
+    report: ReportSettings = ReportSettings()
+    """What the report shows."""
+    execute: ExecuteSettings = ExecuteSettings()
+    """Where tasks run."""
+
+    @model_validator(mode="after")
+    def _locatable(self) -> RunSettings:
+        if "://" in (self.run_dir or ""):
+            raise ValueError(
+                f"run_dir: {self.run_dir} is a URL: a run's folder is local, because files grow "
+                "in it; ingest.store and data.root may be URLs"
+            )
+        try:
+            for key, place in (("data.root", self.data.root), ("ingest.store", self.ingest.store)):
+                locate(place or ".", key)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def dir(self) -> RunDir:
+        """The run's folder."""
+        store = self.ingest.store
+        volumes = None if store is None else locate(store, "ingest.store")
+        return RunDir(Path(self.run_dir or f"runs/{self.name}"), volumes)

@@ -1,0 +1,196 @@
+"""The stages of a run, in order, and how the run stands after them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pipeline.errors import NothingUsableError
+from pipeline.execute import Progress, silent
+from pipeline.ingest import ingest
+from pipeline.io.files import write_atomic
+from pipeline.io.manifest import read_manifest, read_quarantine
+from pipeline.patches import patch
+from pipeline.plan import plan
+from pipeline.plan_file import read_plan
+from pipeline.predict import predict
+from pipeline.report import report
+from pipeline.run.folder import RunDir
+from pipeline.run.settings import RunSettings
+from pipeline.run.settings_file import dump_settings
+from pipeline.score import score
+from pipeline.tiled import best_processor
+from pipeline.training import train
+
+Stage = Literal["ingest", "plan", "patch", "train", "predict", "score", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run stands."""
+
+    complete: int
+    """Cases whose stores are complete."""
+    quarantined: int
+    """Refused cases."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete, 3 complete with quarantined cases."""
+        return 3 if self.quarantined else 0
+
+
+def outcome(run: RunDir) -> Outcome:
+    """Count complete and refused cases of a run."""
+    refused = {row.case for row in read_quarantine(run.quarantine)}
+    complete = {row.id for row in read_manifest(run.manifest) if row.status == "complete"}
+    return Outcome(len(complete - refused), len(refused))
+
+
+def run_stage(stage: Stage, settings: RunSettings, progress: Progress = silent) -> str:
+    """Run one stage, or find that nothing is left to do.
+
+    Args:
+        stage: Its name.
+        settings: The run's.
+        progress: Told of every finished task.
+
+    Returns:
+        One line that says what the stage has made.
+
+    Raises:
+        SegflowError: The stage cannot end well; the message says what to do.
+    """
+    with settings.dir.locked():
+        write_atomic(settings.dir.settings, dump_settings(settings).encode())
+        return WORK[stage](settings, settings.dir, progress)
+
+
+def _ingest(settings: RunSettings, run: RunDir, progress: Progress) -> str:
+    with run.volumes_locked():
+        rows = ingest(
+            settings.data,
+            settings.ingest,
+            settings.execute,
+            manifest=run.manifest,
+            quarantine=run.quarantine,
+            volumes=run.volumes,
+            progress=progress,
+        )
+    splits = {
+        s: sum(r.split == s and r.status == "complete" for r in rows)
+        for s in ("train", "val", "test", "unlabelled")
+    }
+    parts = ", ".join(f"{n} {split}" for split, n in splits.items() if n)
+    if not splits[settings.score.held_out]:
+        parts += f"; none is held out as {settings.score.held_out}, so nothing will be scored"
+    return f"{sum(splits.values())} cases ({parts}), {outcome(run).quarantined} quarantined"
+
+
+def _plan(settings: RunSettings, run: RunDir, progress: Progress) -> str:
+    processor = "cpu" if best_processor(2).device == "cpu" else "cuda"
+    made = plan(
+        settings.data,
+        settings.plan,
+        manifest=run.manifest,
+        volumes=run.volumes,
+        path=run.plan,
+        processor=processor,
+    )
+    progress("plan", 1, 1, "")
+    return f"{made.ndim}-D, patches of {made.patch_shape}, {made.batch_size} a step"
+
+
+def _patch(settings: RunSettings, run: RunDir, progress: Progress) -> str:
+    patch(
+        read_plan(run.plan),
+        settings.patch,
+        settings.execute,
+        manifest=run.manifest,
+        volumes=run.volumes,
+        final=run.patches,
+        ledger=run.ledger / "patch.jsonl",
+        progress=progress,
+    )
+    return str(run.patches)
+
+
+def _train(settings: RunSettings, run: RunDir, progress: Progress) -> str:
+    card = train(
+        read_plan(run.plan),
+        settings.train,
+        manifest=run.manifest,
+        volumes=run.volumes,
+        patches=run.patches,
+        checkpoints=run.checkpoints,
+        progress=progress,
+    )
+    dice = card.training["val_dice"]
+    shown = "no validation case" if dice is None else f"validation Dice {dice:.4f}"
+    return f"model {card.model_id}, {card.training['steps']} steps, {shown}"
+
+
+def _predict(settings: RunSettings, run: RunDir, progress: Progress) -> str:
+    masks = predict(
+        settings.predict,
+        settings.execute,
+        run_name=settings.name,
+        model=run.model,
+        manifest=run.manifest,
+        quarantine=run.quarantine,
+        volumes=run.volumes,
+        output=run.predictions,
+        ledger=run.ledger,
+        progress=progress,
+    )
+    return f"{len(masks)} masks in {masks[0].parent}"
+
+
+def _score(settings: RunSettings, run: RunDir, progress: Progress) -> str:
+    scores = score(
+        settings.score,
+        settings.execute,
+        model=run.model,
+        manifest=run.manifest,
+        quarantine=run.quarantine,
+        volumes=run.volumes,
+        predictions=run.predictions,
+        path=run.scores,
+        progress=progress,
+    )
+    dice = scores["mean"]["dice"]
+    return "no held-out case to score" if dice is None else f"mean Dice {dice:.4f}"
+
+
+def _report(settings: RunSettings, run: RunDir, progress: Progress) -> str:
+    if not run.manifest.exists():
+        raise NothingUsableError(f"{run.root} holds nothing to report: run `segflow run` first")
+    report(
+        settings.report,
+        run_name=settings.name,
+        model=run.model,
+        manifest=run.manifest,
+        quarantine=run.quarantine,
+        volumes=run.volumes,
+        predictions=run.predictions,
+        scores=run.scores,
+        training_log=run.checkpoints / "log.jsonl",
+        prediction_record=run.ledger / "predict.json",
+        settings_text=dump_settings(settings),
+        path=run.report,
+    )
+    progress("report", 1, 1, "")
+    return str(run.report)
+
+
+WORK: dict[Stage, Callable[[RunSettings, RunDir, Progress], str]] = {
+    "ingest": _ingest,
+    "plan": _plan,
+    "patch": _patch,
+    "train": _train,
+    "predict": _predict,
+    "score": _score,
+    "report": _report,
+}
