@@ -189,7 +189,7 @@ def predict(
             commands.stage("predict", path, overrides, console)
 
 
-_stage_command("score", "Compare masks with truth: exact counts, Dice and the rest.")
+_stage_command("score", "Compare masks with truth: exact counts, Dice or R², and the rest.")
 _stage_command("report", "Make the report: one self-contained HTML page.")
 
 
@@ -210,6 +210,27 @@ def doctor(json: Json = False, debug: Debug = False) -> None:
     """Find out whether this machine is fit to run segflow."""
     with session(json, debug) as console:
         commands.doctor(console)
+
+
+@app.command(
+    epilog=examples(
+        "segflow models unet-2015 resnet34-unet --ndim 2",
+        "segflow models --json",
+        "segflow run run.yaml --set plan.network=resnet34-unet",
+    )
+)
+def models(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Networks to measure; none: all.", metavar="[NAME...]"),
+    ] = None,
+    ndim: Annotated[int | None, typer.Option(min=2, max=3, help="2-D or 3-D alone.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List networks with their size, view and tiling, and losses, optimisers and schedules."""
+    with session(json, debug) as console:
+        commands.models(names or [], None if ndim is None else 2 if ndim == 2 else 3, console)
 
 
 def main() -> None:

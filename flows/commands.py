@@ -112,7 +112,7 @@ def _run(settings: RunSettings, first: StageName, last: StageName, console: Cons
 
     run_flow(settings, first, last, console)
     if last in ("score", "report"):
-        _dice_table(settings.dir, console)
+        _score_table(settings.dir, console)
     _end(settings.dir, last, console)
 
 
@@ -123,17 +123,18 @@ def stage(name: StageName, path: Path, overrides: Sequence[str], console: Consol
     settings = load_settings(path, overrides)
     console.ended(name, run_stage(name, settings, console.progress))
     if name == "score":
-        _dice_table(settings.dir, console)
+        _score_table(settings.dir, console)
     _end(settings.dir, name, console)
 
 
-def _dice_table(run: RunDir, console: Console) -> None:
-    from flows.summary import COLUMNS, score_rows
+def _score_table(run: RunDir, console: Console) -> None:
+    from flows.summary import score_table
     from pipeline.io.files import read_json
 
     scores = read_json(run.scores)
-    console.table("Held-out cases", COLUMNS, score_rows(scores))
-    console.result["scores"] = {key: scores[key] for key in ("mean", "classes")}
+    console.table("Held-out cases", *score_table(scores))
+    shown = ("mean", "classes", "targets")
+    console.result["scores"] = {key: scores[key] for key in shown if key in scores}
 
 
 def _end(run: RunDir, last: StageName, console: Console) -> None:
@@ -229,3 +230,28 @@ def doctor(console: Console) -> None:
     else:
         warned = counted(sum(f.level == "warn" for f in found), "warning")
         console.end(COMPLETE, f"complete: this machine is fit; {warned}")
+
+
+def models(names: Sequence[str], ndim: Literal[2, 3] | None, console: Console) -> None:
+    """Print networks as they are measured, then losses, optimisers and schedules."""
+    from flows.models_list import COLUMNS, as_json, choices, measured, row
+
+    axes: tuple[Literal[2, 3], ...] = (2, 3) if ndim is None else (ndim,)
+    found = []
+    for entry in measured(names, axes):
+        found.append(entry)
+        console.line(f"measured {entry.name}, {entry.ndim}-D")
+    console.table("plan.network", COLUMNS, [row(entry) for entry in found])
+    kinds = choices()
+    for name, place in (
+        ("loss", "plan.loss"),
+        ("optimiser", "train.optimiser"),
+        ("schedule", "train.schedule"),
+    ):
+        console.table(place, ("kind", "what it is"), list(kinds[name].items()))
+    console.end(
+        COMPLETE,
+        f"complete: {len(found)} networks; take one with --set plan.network=NAME",
+        networks=[as_json(entry) for entry in found],
+        **kinds,
+    )

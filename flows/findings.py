@@ -107,10 +107,22 @@ def dataset_facts(value: dict[str, Any]) -> dict[str, str]:
     if dataset["orientations"]:
         facts["axes"] = _counted(dataset["orientations"])
     labelled = counts["labelled"]
+    if labelled and "target" in dataset:
+        facts[f"target {dataset['target']['name']}"] = _numbers(dataset["target"])
     for name, found in dataset["classes"].items() if labelled else ():
         share = f"{found['share']:.2%} of voxels"
         facts[f"class {name}"] = f"{share}, in {found['cases']} of {labelled} cases"
     return facts
+
+
+def _numbers(target: dict[str, Any]) -> str:
+    """The numbers of a regression."""
+    if not target["count"]:
+        return "no number in any mask"
+    return (
+        f"{target['mean']:.4g} ± {target['std']:.3g}, from {target['min']:.4g} to "
+        f"{target['max']:.4g}, in {target['share']:.2%} of voxels with data"
+    )
 
 
 def _range(ends: dict[str, list[float]], form: str) -> str:

@@ -19,6 +19,7 @@ from pipeline.io.manifest import ManifestRow, read_manifest, read_quarantine
 from pipeline.io.mask_store import MaskStore
 from pipeline.io.store import published_key
 from pipeline.run import RunDir, RunSettings, Stage
+from pipeline.score import headline
 
 State = Literal["done", "stale", "partly done", "not yet done"]
 
@@ -113,8 +114,9 @@ def _train(settings: RunSettings, run: RunDir) -> tuple[State, str]:
     if finished.exists():
         card = read_json(finished)
         if steps >= card["steps"]:
-            dice = card["val_dice"]
-            shown = "" if dice is None else f", validation Dice {dice:.4f}"
+            found = card["val_score"]
+            name = "R²" if settings.data.task == "regression" else "Dice"
+            shown = "" if found is None else f", validation {name} {found:.4f}"
             return "done", f"model {card['model_id']}{shown}"
     return ("partly done", f"{steps} steps") if steps else ("not yet done", "")
 
@@ -153,11 +155,7 @@ def _is_stale(mask: Path, row: ManifestRow) -> bool:
 def _score(settings: RunSettings, run: RunDir) -> tuple[State, str]:
     if not run.scores.exists():
         return "not yet done", ""
-    dice = read_json(run.scores)["mean"]["dice"]
-    return (
-        "done",
-        f"{'no held-out case' if dice is None else f'mean Dice {dice:.4f}'}: {run.scores}",
-    )
+    return "done", f"{headline(read_json(run.scores)) or 'no held-out case'}: {run.scores}"
 
 
 def _report(settings: RunSettings, run: RunDir) -> tuple[State, str]:

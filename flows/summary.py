@@ -8,7 +8,8 @@ from pipeline.io.files import read_json
 from pipeline.io.manifest import read_quarantine
 from pipeline.run import RunDir, Stage, outcome
 
-COLUMNS = ("class", "Dice", "IoU", "precision", "recall", "cases", "empty")
+CLASS_COLUMNS = ("class", "Dice", "IoU", "precision", "recall", "cases", "empty")
+TARGET_COLUMNS = ("target", "MAE", "MSE", "RMSE", "R²", "pooled R²", "cases", "without R²")
 MOST_REFUSED = 50
 """Refused cases a table lists; all of them stand in the file."""
 
@@ -50,8 +51,14 @@ def counted(number: int, what: str = "case") -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def score_rows(scores: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of the Dice table, one per class and the mean."""
+def score_table(scores: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows of the held-out figures: by class and their mean, or by target."""
+    if scores.get("task") == "regression":
+        return TARGET_COLUMNS, _target_rows(scores)
+    return CLASS_COLUMNS, _class_rows(scores)
+
+
+def _class_rows(scores: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for name, found in scores["classes"].items():
         figures = [_figure(found[key]) for key in ("dice", "iou", "precision", "recall")]
@@ -61,15 +68,25 @@ def score_rows(scores: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _target_rows(scores: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = []
+    for name, found in scores["targets"].items():
+        errors = [_figure(found[key], ".4g") for key in ("mae", "mse", "rmse")]
+        shares = [_figure(found[key]) for key in ("r2", "r2_pooled")]
+        counts = (str(found["n_cases"]), str(found["n_constant"]))
+        rows.append((name, *errors, *shares, *counts))
+    return rows
+
+
+def _figure(value: float | None, form: str = ".4f") -> str:
+    return "–" if value is None else format(value, form)
 
 
 def markdown(run: RunDir, last: Stage) -> str:
-    """A run's result for the Prefect UI: verdict, Dice table, refused cases."""
+    """A run's result for the Prefect UI: verdict, scores, refused cases."""
     parts = [verdict(run, last)]
     if last in ("score", "report"):
-        parts.append(_table(COLUMNS, score_rows(read_json(run.scores))))
+        parts.append(_table(*score_table(read_json(run.scores))))
     refused = [(r.case, r.stage, r.reason, r.remedy) for r in read_quarantine(run.quarantine)]
     if refused:
         shown = _table(("case", "stage", "reason", "what to do"), refused[:MOST_REFUSED])

@@ -1,17 +1,21 @@
 """Tensors in, tensors out: networks, what tiling must know about them, and losses."""
 
 from models.build import build_model
+from models.decision import Decision
 from models.geometry import halo, reach, receptive_field, tiles_exactly, total_stride
-from models.losses import DiceCELoss
+from models.losses import DiceCELoss, LossSettings
+from models.memory import peak_activation_bytes
 from models.presets import PRESETS, preset
 from models.pretrained import load_pretrained
 from models.settings import ModelSettings, UNetSettings
-from models.sizes import fitting_shape, output_shape
+from models.sizes import fitting_shape, margins, misfit, output_shape
 from models.unet import UNet
 
 __all__ = [
     "PRESETS",
+    "Decision",
     "DiceCELoss",
+    "LossSettings",
     "ModelSettings",
     "UNet",
     "UNetSettings",
@@ -19,7 +23,10 @@ __all__ = [
     "fitting_shape",
     "halo",
     "load_pretrained",
+    "margins",
+    "misfit",
     "output_shape",
+    "peak_activation_bytes",
     "preset",
     "reach",
     "receptive_field",

@@ -41,6 +41,21 @@ def fitting_shape(settings: NetworkSettings, at_least: Sequence[int]) -> Shape:
     return tuple(shape)
 
 
+def margins(settings: NetworkSettings) -> Shape:
+    """Give the voxels that the output lacks on each side; zeros for a padded network.
+
+    They are the same for every input that fits.
+
+    Example:
+        >>> from models.presets import preset
+        >>> margins(preset("unet-2015", 2, 1, 2))
+        (92, 92)
+    """
+    least = fitting_shape(settings, (1,) * settings.ndim)
+    output = output_shape(settings, least) or least
+    return tuple((n - m) // 2 for n, m in zip(least, output, strict=True))
+
+
 def misfit(settings: NetworkSettings, shape: Sequence[int]) -> str:
     """Say, for an input shape that does not fit, which shapes do."""
     below = [_first_fitting(settings, axis, range(n, 0, -1)) for axis, n in enumerate(shape)]

@@ -1,12 +1,14 @@
-"""Integer counts per window, and the scores that follow from them.
+"""Integer counts and sums of errors per window, and the scores that follow from them.
 
-Counts are merged by adding, in any order, and give the same score as one pass over whole arrays.
+Counts are merged by adding, in any order, and give the same score as one pass over whole arrays;
+so do sums of errors, but for the last digits of float64.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +78,82 @@ def class_counts(matrix: NDArray[np.int64]) -> list[Counts]:
         fp, fn = int(columns[k]) - tp, int(rows[k]) - tp
         counts.append(Counts(tp, fp, fn, total - tp - fp - fn))
     return counts
+
+
+CONSTANT = 1e-12
+"""Share of a truth's mean square below which its variance is rounding: float32 cannot hold it."""
+
+
+@dataclass(frozen=True)
+class ErrorSums:
+    """Sums over the voxels where both a value and its truth are known; float64."""
+
+    count: int = 0
+    """Voxels."""
+    absolute: float = 0.0
+    """Of |value - truth|."""
+    squared: float = 0.0
+    """Of (value - truth)²."""
+    truth: float = 0.0
+    """Of the truth."""
+    truth_squared: float = 0.0
+    """Of its squares."""
+
+    @classmethod
+    def of(cls, values: NDArray[Any], truth: NDArray[Any]) -> Self:
+        """Sum up.
+
+        Args:
+            values: Predicted values, any shape; NaN is no data.
+            truth: True values, same shape; NaN is not scored.
+        """
+        known = ~(np.isnan(values) | np.isnan(truth))
+        told = truth[known].astype(np.float64)
+        errors = values[known] - told
+        absolute, squared = np.abs(errors).sum(), np.square(errors).sum()
+        sums = (absolute, squared, told.sum(), np.square(told).sum())
+        return cls(len(told), *map(float, sums))
+
+    @classmethod
+    def from_list(cls, numbers: Sequence[float]) -> Self:
+        """The sums that ``to_list`` gave, or what such lists add up to."""
+        count, *sums = numbers
+        return cls(round(count), *map(float, sums))
+
+    def to_list(self) -> list[float]:
+        """Count and sums as five floats, in the order of the fields: what processes add up."""
+        return [float(number) for number in astuple(self)]
+
+    def __add__(self, other: ErrorSums) -> ErrorSums:
+        both = zip(self.to_list(), other.to_list(), strict=True)
+        return ErrorSums.from_list([a + b for a, b in both])
+
+    @property
+    def mae(self) -> float | None:
+        """Mean absolute error; None of nothing."""
+        return self.absolute / self.count if self.count else None
+
+    @property
+    def mse(self) -> float | None:
+        """Mean squared error; None of nothing."""
+        return self.squared / self.count if self.count else None
+
+    @property
+    def rmse(self) -> float | None:
+        """Root of the mean squared error, in the truth's unit; None of nothing."""
+        return None if self.mse is None else self.mse**0.5
+
+    @property
+    def r2(self) -> float | None:
+        """Give 1 - Σ(value - truth)² / Σ(truth - mean)²; None where the truth is constant.
+
+        The share of the truth's variance that is explained: 1 is perfect, 0 as good as its mean,
+        and there is no lower bound.
+        """
+        if not self.count:
+            return None
+        apart = self.truth_squared - self.truth**2 / self.count
+        return None if apart <= CONSTANT * self.truth_squared else 1 - self.squared / apart
 
 
 def mean(values: list[float]) -> float | None:

@@ -10,23 +10,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.border_maps import voxel_weights
 from pipeline.errors import ExecutionError, NothingUsableError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.files import digest
 from pipeline.io.ledger import Ledger
 from pipeline.io.manifest import ManifestRow, usable_cases
-from pipeline.io.patch_store import PatchSpec, create_patches, publish_patches, write_patches
+from pipeline.io.patch_store import (
+    Patch,
+    PatchSpec,
+    create_patches,
+    publish_patches,
+    write_patches,
+)
 from pipeline.io.store import partial_key, published_key
-from pipeline.io.volume_store import VolumeStore, label_dtype, no_label
-from pipeline.normalise import Scaling, normalise
+from pipeline.io.volume_store import VolumeStore
 from pipeline.plan_file import Plan
+from pipeline.planned_case import PlannedCase
 from pipeline.space import Shape, Window
+from pipeline.surroundings import read_mirrored, read_padded
 
 STAGE = "patch"
-VERSION = 1
+VERSION = 2
 """Raised when the same volumes would give other patches."""
 FLOAT16_MAX = 65504.0
 
@@ -56,9 +63,7 @@ class Placement:
     store: Path
     """Its volume store."""
     window: Window
-    """The box, which may reach past the volume."""
-    scalings: tuple[Scaling, ...]
-    """How its intensities are normalised."""
+    """The box of the planned grid, which may reach past the volume."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,12 @@ class PatchTask:
     """Patch numbers of the shard."""
     placements: tuple[Placement, ...]
     """Where each is cut."""
-    classes: int
-    """Number of classes, K."""
+    plan: Plan
+    """What labels and weights are for."""
 
 
 def patch_shape_cut(plan: Plan, settings: PatchSettings) -> Shape:
-    """Voxels of a stored patch: the network's, with the margin around it."""
+    """Voxels of a stored patch: the network's, and so many around it that it can be turned."""
     return tuple(int(np.ceil(n * settings.margin / 2)) * 2 for n in plan.patch_shape)
 
 
@@ -94,15 +99,14 @@ def plan_patches(
         raise NothingUsableError("no training case has a labelled voxel: there is nothing to learn")
     key = digest(
         VERSION,
-        plan.model_dump(
-            mode="json", include={"patch_shape", "normalisation", "channels", "classes"}
-        ),
+        plan.patch_key,
         settings.model_dump(mode="json"),
         [(row.id, row.key) for row in rows],
     )
-    spec = PatchSpec(len(placements), len(plan.channels), shape, len(plan.classes), key)
+    dtype, weighted = str(plan.mask_dtype), plan.border is not None
+    spec = PatchSpec(len(placements), len(plan.channels), shape, dtype, weighted, key)
     tasks = [
-        PatchTask(final, numbers, tuple(placements[numbers.start : numbers.stop]), spec.classes)
+        PatchTask(final, numbers, tuple(placements[numbers.start : numbers.stop]), plan)
         for numbers in spec.shards
     ]
     return spec, tasks
@@ -119,17 +123,21 @@ def _place(
     random = np.random.default_rng([settings.seed, *_seed(row.id)])
     labels = [int(k) for k in np.flatnonzero(counts)]
     present = [k for k in labels if k != plan.background] or labels
-    scalings = plan.normalisation.scalings(store.statistics)
+    case = PlannedCase.of(store, plan)
     placements = []
-    number = settings.per_case or _cover(store.grid.shape, plan.patch_shape)
+    labelled = tuple(n - 2 * m for n, m in zip(plan.patch_shape, plan.margin, strict=True))
+    spared = tuple(n - 2 * m for n, m in zip(shape, plan.margin, strict=True))
+    number = settings.per_case or _cover(case.shape, labelled)
     for i in range(number):
         if (i + 0.5) / number < settings.foreground:
             label = present[i % len(present)]
         else:
             label = int(random.choice(len(counts), p=counts / counts.sum()))
         voxel = positions[label][random.integers(len(positions[label]))]
-        window = _window_around(voxel, shape, plan.patch_shape, store.grid.shape, random)
-        placements.append(Placement(row.id, store.path, window, scalings))
+        seen = case.resampling.planned_voxel(voxel)
+        window = _window_around(seen, spared, labelled, case.shape, random)
+        window = window.grown(plan.margin)  # an unpadded network looks past the volume
+        placements.append(Placement(row.id, store.path, window))
     return placements
 
 
@@ -144,7 +152,7 @@ def _seed(case: str) -> list[int]:
 def _window_around(
     voxel: Sequence[int], shape: Shape, inner: Shape, volume: Shape, random: np.random.Generator
 ) -> Window:
-    """A window whose middle part, the network's patch, holds the voxel somewhere.
+    """A window whose middle part, what the network labels of it, holds the voxel somewhere.
 
     It stays inside the volume where the volume is large enough, and is centred on it where not.
     """
@@ -158,31 +166,32 @@ def _window_around(
 
 def cut_patches(task: PatchTask) -> dict[str, Any]:
     """Cut and write one shard of patches."""
-    dtype = label_dtype(task.classes)
-    images, labels = [], []
-    stores: dict[Path, VolumeStore] = {}
+    cases: dict[Path, PlannedCase] = {}
+    patches = []
     for placement in task.placements:
-        store = stores.setdefault(placement.store, VolumeStore(placement.store))
-        image, label = _cut(store, placement, dtype)
-        images.append(image)
-        labels.append(label)
-    write_patches(task.final, task.numbers, np.stack(images), np.stack(labels))
+        if placement.store not in cases:
+            cases[placement.store] = PlannedCase.of(VolumeStore(placement.store), task.plan)
+        patches.append(_cut(cases[placement.store], placement.window, task.plan))
+    write_patches(task.final, task.numbers, patches)
     return {"patches": len(task.numbers)}
 
 
-def _cut(
-    store: VolumeStore, placement: Placement, dtype: np.dtype[Any]
-) -> tuple[NDArray[np.float16], NDArray[Any]]:
-    """One patch: normalised voxels, and labels; 0 and no-label outside the volume."""
-    window = placement.window
-    inside = window.clipped(store.grid.shape)
+def _cut(case: PlannedCase, window: Window, plan: Plan) -> Patch:
+    """One patch; outside the volume it has no label."""
+    look = read_mirrored if any(plan.margin) else read_padded
+    image = look(case.read, window, case.shape)
+    inside = window.clipped(case.shape)
+    label = np.full(window.shape, plan.no_label, plan.mask_dtype)
+    truth = case.volume.read_truth(inside)
+    if plan.target is not None:
+        truth = (truth - plan.target.mean) / plan.target.std
     place = inside.relative_to(window).slices
-    values = normalise(store.read(inside), placement.scalings)
-    image = np.zeros((len(values), *window.shape), np.float16)
-    image[(slice(None), *place)] = np.clip(values, -FLOAT16_MAX, FLOAT16_MAX)
-    label = np.full(window.shape, no_label(dtype), dtype)
-    label[place] = store.read_truth(inside)
-    return image, label
+    label[place] = truth
+    weight = None
+    if plan.border is not None:
+        weight = np.zeros(window.shape, np.float16)
+        weight[place] = voxel_weights(case.volume, inside, plan)
+    return Patch(np.clip(image, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16), label, weight)
 
 
 def patch(
@@ -236,5 +245,5 @@ def patch(
     if failed:
         raise ExecutionError(f"{len(failed)} of {len(tasks)} patch shards failed: {failed[0]}")
     cases = [p.case for t in tasks for p in t.placements]
-    publish_patches(final, {"cases": cases, "shape": list(spec.shape), "classes": spec.classes})
+    publish_patches(final, {"cases": cases, "shape": list(spec.shape), "plan": plan.patch_key})
     return spec.key

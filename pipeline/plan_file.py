@@ -5,14 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models import ModelSettings
+from models import Decision, LossSettings, ModelSettings, margins, misfit, output_shape
+from models.losses import (
+    BorderSettings,
+    CrossEntropySettings,
+    DiceCESettings,
+    activation,
+    output_channels,
+)
 from pipeline.errors import ModelError, SettingsError, StoreError
 from pipeline.io.files import digest, read_json, write_json
 from pipeline.io.ngff import LabelClass
+from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.normalise import Normalisation
-from pipeline.space import Grid
+from pipeline.space import Grid, Shape
 
 
 class PlannedClass(BaseModel):
@@ -26,6 +35,19 @@ class PlannedClass(BaseModel):
     """Whether it is the background."""
 
 
+class PlannedTarget(BaseModel):
+    """What a regression predicts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Name in stores, scores and reports."""
+    mean: float
+    """Of the training cases' truth: what a network's output of 0 stands for."""
+    std: Annotated[float, Field(gt=0)]
+    """Of the training cases' truth: what a step of 1 stands for."""
+
+
 class Plan(BaseModel):
     """Everything training and prediction must agree on. Editable by hand; edits are respected."""
 
@@ -37,33 +59,83 @@ class Plan(BaseModel):
     """Spatial axes."""
     channels: tuple[str, ...]
     """Channel names, in array order."""
-    classes: tuple[PlannedClass, ...]
-    """Classes in label order."""
+    classes: tuple[PlannedClass, ...] = ()
+    """Classes in label order; none in a regression."""
+    target: PlannedTarget | None = None
+    """What a regression predicts; null: a segmentation."""
     spacing: tuple[float, ...]
-    """Median voxel spacing of the dataset, in the unit of its grids, in array order."""
+    """Voxel spacing that the network works on, in the unit of the grids, in array order."""
+    resample: bool = False
+    """Whether cases of another spacing are brought to it; masks keep the case's own grid."""
     unit: str | None
     """Unit of the spacing; null: unknown."""
     normalisation: Normalisation
     """How intensities are scaled."""
     patch_shape: tuple[Annotated[int, Field(ge=1)], ...]
-    """Voxels of a training patch as the network sees it; multiples of the total stride."""
+    """Voxels of a training patch as the network sees it; a size that fits the network."""
     batch_size: Annotated[int, Field(ge=1)]
     """Patches per step, over all processes."""
     network: ModelSettings
     """The network."""
+    loss: LossSettings = DiceCESettings()
+    """What training makes small; it also says what the network's output means."""
     reasons: dict[str, str]
     """Why, in words, for each decision."""
 
     @model_validator(mode="after")
     def _agree(self) -> Plan:
-        strides = self.network.total_stride
         if self.network.ndim != self.ndim or len(self.patch_shape) != self.ndim:
             raise ValueError(f"ndim is {self.ndim}: network and patch_shape need as many axes")
-        if any(n % s for n, s in zip(self.patch_shape, strides, strict=True)):
+        if output_shape(self.network, self.patch_shape) is None:
+            raise ValueError(f"patch_shape: {misfit(self.network, self.patch_shape)}")
+        if bool(self.classes) == (self.target is not None):
+            raise ValueError("give classes, for a segmentation, or a target, for a regression")
+        if (activation(self.loss) == "linear") != (self.target is not None):
             raise ValueError(
-                f"patch_shape {self.patch_shape} is no multiple of the network's stride {strides}"
+                f"loss: {self.loss.kind} does not go with a {self.task}: regressions take mse, mae "
+                "or smooth_l1, segmentations the others"
             )
+        if self.network.out_channels != self.outputs:
+            raise ValueError(
+                f"network.out_channels is {self.network.out_channels}, loss {self.loss.kind} over "
+                f"{len(self.classes) or 1} classes or targets needs {self.outputs}"
+            )
+        self.decision  # noqa: B018  refuses regions that do not tell classes apart
         return self
+
+    @property
+    def task(self) -> Literal["segmentation", "regression"]:
+        """What the network is for."""
+        return "segmentation" if self.target is None else "regression"
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output."""
+        classes, background = len(self.classes) or 1, self.background is None
+        return output_channels(self.loss, classes=classes, background=background)
+
+    @property
+    def decision(self) -> Decision:
+        """How the network's output becomes what a mask holds."""
+        background = self.background is None
+        if self.target is None:
+            return Decision.of(self.loss, classes=len(self.classes), background=background)
+        return Decision("linear", mean=self.target.mean, std=self.target.std)
+
+    @property
+    def margin(self) -> Shape:
+        """Voxels that an unpadded network's output lacks on each side; zeros of a padded one."""
+        return margins(self.network)
+
+    @property
+    def mask_dtype(self) -> np.dtype[Any]:
+        """Element type of masks and truth: of labels, or float32 in a regression."""
+        return label_dtype(len(self.classes)) if self.target is None else np.dtype("float32")
+
+    @property
+    def no_label(self) -> float:
+        """What stands in masks and truth where there is no data: a label, or NaN."""
+        return no_label(self.mask_dtype)
 
     @property
     def label_classes(self) -> tuple[LabelClass, ...]:
@@ -80,12 +152,31 @@ class Plan(BaseModel):
         """Key of the decisions themselves, reasons left out: what later stages depend on."""
         return digest(self.model_dump(mode="json", exclude={"key", "reasons"}))
 
+    def spacing_of(self, grid: Grid) -> tuple[float, ...]:
+        """The spacing at which a case is seen: the planned one, or its own."""
+        return self.spacing if self.resample else grid.spacing
+
+    @property
+    def patch_key(self) -> str:
+        """Key of the decisions that training patches rest on."""
+        decided = {"patch_shape", "normalisation", "channels", "classes", "target", "resample"}
+        decided |= {"spacing"} if self.resample else set()
+        border = self.border and self.loss.model_dump(mode="json")
+        return digest(self.model_dump(mode="json", include=decided), self.margin, border)
+
+    @property
+    def border(self) -> BorderSettings | None:
+        """The weight map of the loss, made when patches are cut; None: voxels weigh alike."""
+        return self.loss.border if isinstance(self.loss, CrossEntropySettings) else None
+
     def misfit(self, grid: Grid, channels: int) -> str | None:
         """Why a volume cannot be predicted with this plan; None where it can."""
         if len(grid.shape) != self.ndim:
             return f"it has {len(grid.shape)} spatial axes, the plan {self.ndim}"
         if channels != len(self.channels):
             return f"it has {channels} channels, the plan {len(self.channels)}"
+        if self.resample and grid.unit != self.unit:
+            return f"its voxels are measured in {grid.unit}, the plan's in {self.unit}"
         return None
 
 

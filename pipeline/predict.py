@@ -24,22 +24,20 @@ from pipeline.io.ledger import Ledger
 from pipeline.io.manifest import QuarantineRow, replace_quarantine, usable_cases
 from pipeline.io.mask_store import MaskSpec, MaskWriter, mask_windows
 from pipeline.io.store import partial_key, published_key
-from pipeline.io.volume_store import VolumeStore, label_dtype, no_label
+from pipeline.io.volume_store import VolumeStore, no_label
 from pipeline.model_file import ModelCard, load_model, read_card, versions
-from pipeline.network_tiling import pass_bytes, plan_tiling, process_bytes, voxel_reader
-from pipeline.normalise import Scaling
+from pipeline.network_tiling import pass_bytes, plan_tiling, process_bytes
+from pipeline.plan_file import Plan
+from pipeline.planned_case import PlannedCase, predict_case, self_test
 from pipeline.space import Shape, Window
 from pipeline.tiled import (
     Processor,
     Tiling,
     best_processor,
-    predict_labels,
-    read_voxels,
-    seam_mismatch,
 )
 
 STAGE = "predict"
-VERSION = 1
+VERSION = 2
 """Raised when the same volume and weights would give another mask."""
 TASK_VOXELS = 64 * 2**20
 """Small cases and shards are put together into tasks of about this many voxels."""
@@ -87,11 +85,7 @@ class Piece:
     store: Path
     """The volume store."""
     window: Window
-    """What to label."""
-    scalings: tuple[Scaling, ...]
-    """How intensities are normalised."""
-    dtype: np.dtype[Any]
-    """Element type of the mask."""
+    """What to fill, on the case's own grid."""
 
     @property
     def unit(self) -> str:
@@ -107,6 +101,8 @@ class PredictTask:
     """Weights."""
     weights_sha256: str
     """Their digest: a worker keeps the network of the last digest it met."""
+    plan: Plan
+    """Their plan."""
     pieces: tuple[Piece, ...]
     """What to label."""
     tiling: Tiling
@@ -139,7 +135,6 @@ def plan_predict(
     plan = card.plan
     if misfit := plan.misfit(volume.grid, len(volume.channels)):
         raise CaseError(f"{misfit}.", "Predict it with a model trained on images like it.")
-    classes = plan.label_classes
     key = digest(
         VERSION,
         volume.key,
@@ -159,15 +154,15 @@ def plan_predict(
         # Of exact tiles only the halo: their size follows the machine and changes no voxel.
         "tiling": tiling.to_json()
         if tiling.blend == "gaussian"
-        else {"blend": tiling.blend, "halo": list(tiling.halo)},
+        else {k: v for k, v in tiling.to_json().items() if k != "tile"},
         "precision": processor.precision,
         "versions": versions(),
     }
-    spec = MaskSpec(volume.grid, classes, key, provenance)
-    scalings = plan.normalisation.scalings(volume.statistics)
+    target = None if plan.target is None else plan.target.name
+    spec = MaskSpec(volume.grid, plan.label_classes, key, provenance, target)
     pieces = [
-        Piece(case.final, case.store, window, scalings, label_dtype(len(classes)))
-        for window in mask_windows(volume.grid.shape, len(classes))
+        Piece(case.final, case.store, window)
+        for window in mask_windows(volume.grid.shape, plan.mask_dtype)
     ]
     return spec, pieces
 
@@ -209,21 +204,19 @@ def predict_shards(task: PredictTask) -> list[Labelled]:
 
 def _label(piece: Piece, model: nn.Module, task: PredictTask) -> Labelled:
     started = time.monotonic()
-    volume = VolumeStore(piece.store)
-    read = voxel_reader(volume, piece.scalings)
-    labels = predict_labels(
-        model, read, volume.grid.shape, piece.window, task.tiling, task.processor
-    )
+    volume, plan = VolumeStore(piece.store), task.plan
+    case = PlannedCase.of(volume, plan)
+    made = predict_case(model, case, piece.window, task.tiling, task.processor, plan.decision)
     valid = volume.read_valid(piece.window)
-    MaskWriter(piece.final).write(piece.window, _with_nodata(labels, valid, piece.dtype))
+    MaskWriter(piece.final).write(piece.window, _with_nodata(made, valid, plan.mask_dtype))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     return Labelled(piece.final, piece.unit, time.monotonic() - started, peak)
 
 
 def _with_nodata(
-    labels: NDArray[np.int64], valid: NDArray[np.bool_], dtype: np.dtype[Any]
+    made: NDArray[Any], valid: NDArray[np.bool_], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    result = labels.astype(dtype)
+    result = made.astype(dtype)
     result[~valid] = no_label(dtype)
     return result
 
@@ -310,7 +303,7 @@ def predict_cases(
         processor.precision,
         settings.memory_gb,
         settings.tile,
-        _largest(cases, card.plan.ndim),
+        _largest(cases, card.plan),
         (execute.workers or os.cpu_count() or 1) if execute.on == "local" else 1,
     )
     refused: dict[str, CaseError] = {}
@@ -400,14 +393,15 @@ class CaseWork:
             MaskWriter(self.case.final).finish()
 
 
-def _largest(cases: Sequence[CaseToPredict], ndim: int) -> Shape:
-    """The largest size on each axis, of the volumes that fit the plan."""
-    largest = (1,) * ndim
+def _largest(cases: Sequence[CaseToPredict], plan: Plan) -> Shape:
+    """The largest planned size on each axis, of the volumes that fit the plan."""
+    largest = (1,) * plan.ndim
     for case in cases:
         if published_key(case.store) is None:
             continue
-        shape = VolumeStore(case.store).grid.shape
-        if len(shape) == ndim:
+        store = VolumeStore(case.store)
+        if plan.misfit(store.grid, len(store.channels)) is None:
+            shape = PlannedCase.of(store, plan).shape
             largest = tuple(max(a, b) for a, b in zip(largest, shape, strict=True))
     return largest
 
@@ -449,7 +443,7 @@ def _tasks(
         groups[-1].append(piece)
         held += piece.window.size
     return [
-        PredictTask(model, card.weights_sha256, tuple(group), tiling, processor, threads)
+        PredictTask(model, card.weights_sha256, card.plan, tuple(group), tiling, processor, threads)
         for group in groups
     ]
 
@@ -466,10 +460,9 @@ def _self_test(
     piece = next((p for p in todo if p.final.stem not in refused), None)
     if piece is None:
         return None
-    volume = VolumeStore(piece.store)
     placed = network(model, card.weights_sha256, processor)
-    read = voxel_reader(volume, piece.scalings)
-    return seam_mismatch(placed, read, volume.grid.shape, tiling, processor)
+    case = PlannedCase.of(VolumeStore(piece.store), card.plan)
+    return self_test(placed, case, tiling, processor, card.plan.decision)
 
 
 def _record(
@@ -480,13 +473,11 @@ def _record(
     baseline: int,
 ) -> dict[str, Any]:
     """What was decided, for the report."""
-    limit = [
-        -(-n // s) * s for n, s in zip(_largest(cases, card.plan.ndim), tiling.stride, strict=True)
-    ]
-    voxels = read_voxels(tiling.tile, tiling.halo, limit)
+    voxels = tiling.pass_voxels(_largest(cases, card.plan))
     return {
         "model_id": card.model_id,
         **tiling.to_json(),
+        "reason": tiling.reason,
         "precision": processor.precision,
         "device": processor.device,
         "channels_last": processor.channels_last,

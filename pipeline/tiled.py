@@ -2,13 +2,14 @@
 
 Exact: a tile is read with a halo as wide as the network's view and only its inside is kept, so
 the labels are those of one pass over the whole volume. Blended: for networks that keep statistics
-of what they see, overlapping tiles are averaged with Gaussian weights.
+of what they see, overlapping tiles are averaged with Gaussian weights. An unpadded network is
+shown what it loses around each tile, mirrored at the volume's border, as Ronneberger et al. 2015.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models import Decision
 from pipeline.space import (
     Shape,
     Window,
@@ -24,9 +26,7 @@ from pipeline.space import (
     halo_tiles,
     tile_windows,
 )
-
-Read = Callable[[Window], NDArray[np.float32]]
-"""Gives the normalised voxels of a window inside the volume, (C, *S)."""
+from pipeline.surroundings import Read, read_mirrored, read_padded
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,38 @@ class Tiling:
     """Voxels around an output that can change it, multiples of the stride; unused by blending."""
     tile: Shape
     """Largest box a pass fills (exact), or the size of every pass (gaussian)."""
+    margin: Shape = ()
+    """Voxels that an unpadded network's output lacks on each side; empty for a padded one."""
+    least: Shape = ()
+    """Smallest output of an unpadded network; others are larger by multiples of the stride."""
+    reason: str = ""
+    """Why tiles are blended, where the network would allow exact ones; it changes no voxel."""
 
     def to_json(self) -> dict[str, Any]:
         """The tiling as JSON values, for keys and provenance."""
-        return {"blend": self.blend, "tile": list(self.tile), "halo": list(self.halo)}
+        sizes = {"tile": list(self.tile), "halo": list(self.halo)}
+        if self.margin:
+            sizes["margin"] = list(self.margin)
+        return {"blend": self.blend, **sizes}
+
+    def fitting(self, shape: Shape) -> Shape:
+        """The smallest box that a pass can fill and that is nowhere smaller than ``shape``."""
+        least = self.least or (0,) * len(shape)
+        return tuple(
+            a + max(0, -(-(n - a) // s)) * s
+            for n, a, s in zip(shape, least, self.stride, strict=True)
+        )
+
+    def pass_voxels(self, largest: Shape) -> int:
+        """Voxels that the network is shown at once, at most, in volumes up to this shape."""
+        if self.margin or self.blend == "gaussian":
+            return prod(self.shown(self.fitting(self.tile)))
+        return read_voxels(self.tile, self.halo, self.fitting(largest))
+
+    def shown(self, shape: Shape) -> Shape:
+        """What the network is shown to fill a box of this shape."""
+        margin = self.margin or (0,) * len(shape)
+        return tuple(n + 2 * m for n, m in zip(shape, margin, strict=True))
 
 
 @dataclass(frozen=True)
@@ -123,51 +151,80 @@ def forward(model: nn.Module, batch: NDArray[np.float32], processor: Processor) 
     return logits.float()
 
 
-def predict_labels(
-    model: nn.Module, read: Read, shape: Shape, write: Window, tiling: Tiling, processor: Processor
-) -> NDArray[np.int64]:
-    """Labels of a box of a volume; neighbours of the box are read as needed.
+def predict_window(
+    model: nn.Module,
+    read: Read,
+    shape: Shape,
+    write: Window,
+    tiling: Tiling,
+    processor: Processor,
+    decide: Callable[[Tensor], Tensor],
+) -> NDArray[Any]:
+    """What a mask holds in a box of a volume; neighbours of the box are read as needed.
 
     Args:
         model: Placed by ``processor``.
         read: Gives normalised voxels; only ever asked for windows inside the volume.
         shape: The volume's spatial shape.
-        write: The box to label, inside the volume.
+        write: The box to fill, inside the volume.
         tiling: How the network is laid over it.
         processor: Where it runs.
+        decide: Makes class numbers or values of logits, (K, *S) → (*S); or leaves them.
 
     Returns:
-        Class numbers, of the box's shape.
+        What was decided, of the box's shape, after the axis of classes if there still is one.
     """
     if tiling.blend == "gaussian":
-        return _blended(model, read, shape, write, tiling, processor)
-    labels = np.empty(write.shape, np.int64)
-    for tile in halo_tiles(write, shape, tiling.tile, tiling.halo, tiling.stride):
-        batch = read_padded(read, tile.read, shape)[None]
-        logits = forward(model, batch, processor)[0]  # (K, *read)
+        return _blended(model, read, shape, write, tiling, processor, decide)
+    result: NDArray[Any] | None = None
+    # An unpadded network reads its surroundings itself: its tiles need no halo.
+    halo = (0,) * len(shape) if tiling.margin else tiling.halo
+    for tile in halo_tiles(write, shape, tiling.tile, halo, tiling.stride):
+        logits = _logits(model, read, shape, tile.read, tiling, processor)
         inside = tile.write.relative_to(tile.read).slices
-        kept = logits[(slice(None), *inside)].argmax(dim=0)
-        labels[tile.write.relative_to(write).slices] = kept.cpu().numpy()
-    return labels
+        kept = decide(logits[(slice(None), *inside)]).cpu().numpy()
+        if result is None:
+            result = np.empty((*kept.shape[: -len(shape)], *write.shape), kept.dtype)
+        place = tile.write.relative_to(write).slices
+        result[(..., *place)] = kept  # type: ignore[index]
+    assert result is not None
+    return result
 
 
-def read_padded(read: Read, window: Window, shape: Shape) -> NDArray[np.float32]:
-    """Voxels of a window that may reach past the volume's end, where they are 0, the mean."""
-    inside = window.clipped(shape)
-    voxels = read(inside)
-    missing = [(0, b - a) for a, b in zip(inside.shape, window.shape, strict=True)]
-    if not any(n for _, n in missing):
-        return voxels
-    return np.pad(voxels, [(0, 0), *missing])
+def _logits(
+    model: nn.Module,
+    read: Read,
+    shape: Shape,
+    window: Window,
+    tiling: Tiling,
+    processor: Processor,
+) -> Tensor:
+    """Logits of a window, which starts on a multiple of the stride, and maybe some beyond its end.
+
+    Returns:
+        (K, *S), S at least the window's shape.
+    """
+    filled = Window(window.start, tiling.fitting(window.shape))
+    if tiling.margin:
+        voxels = read_mirrored(read, filled.grown(tiling.margin), shape)
+    else:
+        voxels = read_padded(read, filled, shape)
+    return forward(model, voxels[None], processor)[0]
 
 
 def _blended(
-    model: nn.Module, read: Read, shape: Shape, write: Window, tiling: Tiling, processor: Processor
-) -> NDArray[np.int64]:
-    """Labels from averaged logits of overlapping tiles.
+    model: nn.Module,
+    read: Read,
+    shape: Shape,
+    write: Window,
+    tiling: Tiling,
+    processor: Processor,
+    decide: Callable[[Tensor], Tensor],
+) -> NDArray[Any]:
+    """What follows from averaged logits of overlapping tiles.
 
     The tiles are those of the whole volume, whatever box is asked for, and are added in one
-    order, so that any partition of the volume gives the same labels.
+    order, so that any partition of the volume gives the same result.
     """
     padded = tuple(max(n, t) for n, t in zip(shape, tiling.tile, strict=True))
     half = tuple(t // 2 for t in tiling.tile)
@@ -177,14 +234,16 @@ def _blended(
         shared = window.intersection(write)
         if shared.size == 0:
             continue
-        logits = forward(model, read_padded(read, window, shape)[None], processor)[0] * weights
+        logits = _logits(model, read, shape, window, tiling, processor)
+        inside = shared.relative_to(window).slices
         if total is None:
             total = logits.new_zeros((len(logits), *write.shape))
-        target = (slice(None), *shared.relative_to(write).slices)
-        total[target] += logits[(slice(None), *shared.relative_to(window).slices)]
+            divisor = logits.new_zeros(write.shape)
+        place = shared.relative_to(write).slices
+        total[(slice(None), *place)] += (logits * weights)[(slice(None), *inside)]
+        divisor[place] += weights[inside]
     assert total is not None
-    # Weights are the same for all classes, so the largest sum is the largest mean.
-    return total.argmax(dim=0).cpu().numpy()
+    return decide(total / divisor).cpu().numpy()
 
 
 def choose_tile(stride: Shape, halo: Shape, largest: Shape, voxels: int) -> Shape:
@@ -224,7 +283,12 @@ TEST_SIDE = {2: 1024, 3: 192}
 
 
 def seam_mismatch(
-    model: nn.Module, read: Read, shape: Shape, tiling: Tiling, processor: Processor
+    model: nn.Module,
+    read: Read,
+    shape: Shape,
+    tiling: Tiling,
+    processor: Processor,
+    decide: Decision,
 ) -> dict[str, int]:
     """Compare tiles with one whole pass, on real voxels.
 
@@ -238,10 +302,13 @@ def seam_mismatch(
     size = tuple(min(n, side) for n in shape)
     padded = tuple(-(-n // s) * s for n, s in zip(size, tiling.stride, strict=True))
     half = tuple(max(s, n // 2 // s * s) for n, s in zip(padded, tiling.stride, strict=True))
-    once = Tiling("exact", tiling.stride, tiling.halo, padded)
-    tile = tiling.tile if tiling.blend == "gaussian" else half
-    parts = Tiling(tiling.blend, tiling.stride, tiling.halo, tile)
+    once = replace(tiling, blend="exact", tile=padded)
+    parts = tiling if tiling.blend == "gaussian" else replace(tiling, tile=half)
     box = Window.whole(size)
-    first = predict_labels(model, read, size, box, once, processor)
-    second = predict_labels(model, read, size, box, parts, processor)
-    return {"voxels": box.size, "different": int(np.count_nonzero(first != second))}
+    first = predict_window(model, read, size, box, once, processor, decide)
+    second = predict_window(model, read, size, box, parts, processor, decide)
+    apart = first != second
+    if decide.kind == "linear":
+        # Of values, what is no more than rounding in the network's own number format.
+        apart = np.abs(first - second) > 0.01 * decide.std
+    return {"voxels": box.size, "different": int(np.count_nonzero(apart))}

@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import CaseError
-from pipeline.io.cases import LabelLookup
 from pipeline.io.dataset import ClassSettings, DataSettings
+from pipeline.io.truth import LabelLookup
 
 FIELDS = {"root": "data", "layout": "pairs"}
 
@@ -57,13 +57,13 @@ def test_labels_are_looked_up_in_every_type_of_mask(dtype):
     )
     lookup = LabelLookup(settings, ignore_values=(50,))
     values = np.array([[0, 100, 7], [50, 0, 7]], dtype)
-    np.testing.assert_array_equal(lookup.labels(values), [[0, 1, 0], [255, 0, 0]])
-    assert lookup.labels(values).dtype == np.uint8
+    np.testing.assert_array_equal(lookup.truth(values), [[0, 1, 0], [255, 0, 0]])
+    assert lookup.truth(values).dtype == np.uint8
     with pytest.raises(CaseError, match=r"the value 101, which is of no class \(known: 0, 7, 50,"):
-        lookup.labels(np.array([0, 101], dtype))
+        lookup.truth(np.array([0, 101], dtype))
 
 
 def test_a_fraction_is_of_no_class():
     lookup = LabelLookup((ClassSettings(name="a", values=(0, 1)),), ())
     with pytest.raises(CaseError, match=r"holds the value 0.5, which is of no class"):
-        lookup.labels(np.array([0, 0.5, 1]))
+        lookup.truth(np.array([0, 0.5, 1]))

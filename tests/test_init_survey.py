@@ -54,7 +54,7 @@ def test_a_stream_is_read_in_planes_and_in_order(tmp_path, monkeypatch, write_sc
     path = write_scan(tmp_path / "mask.nii.gz", np.zeros((20, 16, 12), np.uint8))
     source = open_source(path, "mask")
     assert source.sequential
-    starts = [(w.start, w.shape) for w in reading._windows(source)]
+    starts = [(w.start, w.shape) for w in reading.windows(source)]
     assert starts == [((0, 0, 0), (5, 16, 20)), ((5, 0, 0), (5, 16, 20)), ((10, 0, 0), (2, 16, 20))]
 
 

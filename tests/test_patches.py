@@ -46,7 +46,8 @@ def test_a_patch_is_the_normalised_window_it_was_planned_for(taken):
     for number, placement in enumerate(placements):
         volume = VolumeStore(placement.store)
         assert Window.whole(volume.grid.shape).contains(placement.window)
-        image, label = store.read(number)
+        found = store.read(number)
+        image, label = found.image, found.label
         expected = normalise(volume.read(placement.window), placement.scalings)
         assert np.array_equal(image, expected.astype(np.float16))
         assert np.array_equal(label, volume.read_truth(placement.window))
@@ -55,7 +56,8 @@ def test_a_patch_is_the_normalised_window_it_was_planned_for(taken):
 def test_outside_a_small_volume_a_patch_is_the_mean_and_has_no_label(make_msd, take_in, tmp_path):
     take_in(make_msd(tmp_path / "data", shape=(9, 11, 7)), tmp_path / "run")
     store = PatchStore(cut(tmp_path / "run"))
-    image, label = store.read(0)
+    found = store.read(0)
+    image, label = found.image, found.label
     assert label.shape == (20, 20, 20)
     assert np.count_nonzero(label != 255) == 9 * 11 * 7
     assert not image[0][label == 255].any()
@@ -66,7 +68,7 @@ def test_half_of_the_patches_hold_a_class_in_turn(taken):
     rows = usable_cases(taken / "manifest.jsonl", ["train"])
     store = PatchStore(cut(taken, settings=settings))
     assert Counter(store.attributes["cases"]) == {row.id: 8 for row in rows}
-    assert all({1, 2} <= set(np.unique(store.read(n)[1])) for n in range(len(store)))
+    assert all({1, 2} <= set(np.unique(store.read(n).label)) for n in range(len(store)))
 
 
 def test_serial_and_dask_cut_the_same_bytes(taken, tree, monkeypatch):

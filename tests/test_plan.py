@@ -4,15 +4,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models import build_model
+from models import build_model, fitting_shape, preset
+from models.losses import BCESettings, BorderSettings, CrossEntropySettings, DiceCESettings
 from pipeline.errors import SettingsError
 from pipeline.execute import ExecuteSettings
 from pipeline.ingest import IngestSettings, check
 from pipeline.io.dataset import ClassSettings, DataSettings
 from pipeline.io.manifest import usable_cases
 from pipeline.io.volume_store import VolumeStore
-from pipeline.plan import Fingerprint, PlanSettings, fingerprint, make_plan, plan
 from pipeline.plan_file import read_plan
+from pipeline.planning import Fingerprint, PlanSettings, fingerprint, make_plan, plan
 
 SERIAL = ExecuteSettings(on="serial")
 DATA = DataSettings(
@@ -81,7 +82,9 @@ def test_what_is_set_is_kept_and_every_decision_has_a_reason():
     made = decide(patch_shape=(20, 20, 20), batch_size=7, base_features=8, stages=3)
     assert made.patch_shape == (20, 20, 20)
     assert (made.batch_size, made.network.features) == (7, (8, 16, 32))
-    assert set(made.reasons) == {"stages", "patch_shape", "network", "batch_size", "normalisation"}
+    assert set(made.reasons) == {
+        *("stages", "patch_shape", "network", "loss", "batch_size", "normalisation")
+    }
     assert all(reason for reason in made.reasons.values())
 
 
@@ -117,7 +120,9 @@ def test_an_edit_that_cannot_be_is_named(run):
     go(run)
     path = run[1] / "plan.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"patch_shape": [9, 9, 9]}))
-    with pytest.raises(SettingsError, match=r"plan\.json.*no multiple of the network's stride"):
+    with pytest.raises(
+        SettingsError, match=r"plan\.json.*patch_shape: .* in steps of its total stride"
+    ):
         read_plan(path)
 
 
@@ -140,3 +145,82 @@ def test_an_odd_image_is_set_aside_and_the_others_are_planned(
     assert go((data, tmp_path)).channels == ("0", "1", "2")
     checked = check(data, IngestSettings(), SERIAL, manifest=tmp_path / "manifest.jsonl")
     assert [f.case for f in checked.findings if f.level == "refused"] == ["tile_3"]
+
+
+SCENES = replace(
+    SCANS,
+    ndim=2,
+    median_shape=(512, 512),
+    spacing=(1.0, 1.0),
+    statistics=(CASE | {"class_voxels": [900, 100]}, CASE | {"class_voxels": [700, 300]}),
+)
+
+
+def test_a_published_network_is_taken_as_it_is_and_shown_what_it_loses():
+    made = decide(SCENES, network="unet-2015")
+    assert made.network == preset("unet-2015", 2, 1, 2)
+    assert made.margin == (92, 92)
+    labelled = tuple(n - 184 for n in decide(SCENES, network="unet-2015").patch_shape)
+    assert 200**2 < labelled[0] * labelled[1] <= 256**2
+    assert made.patch_shape == fitting_shape(made.network, made.patch_shape)
+    assert decide(SCENES, network="unet-2015", patch_shape=(572, 572)).patch_shape == (572, 572)
+    assert "as published" in made.reasons["network"]
+
+
+def test_single_fields_of_a_network_can_be_set():
+    made = decide(SCENES, network="unet-small", network_options={"norm": "batch"})
+    assert made.network.norm == "batch"
+    assert made.network.features == preset("unet-small", 2, 1, 2).features
+    assert decide(network_options={"dropout": 0.3}).network.dropout == 0.3
+    with pytest.raises(SettingsError, match=r"plan\.network_options\.droput: Extra inputs"):
+        decide(network_options={"droput": 0.3})
+    with pytest.raises(SettingsError, match=r"plan\.network: there is no preset 'resnet'"):
+        decide(network="resnet")
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs"),
+    [
+        (None, 2),
+        (BCESettings(), 1),
+        (BCESettings(regions=((1,), (0, 1))), 2),
+        (CrossEntropySettings(border=BorderSettings()), 2),
+    ],
+)
+def test_the_network_gives_what_its_loss_takes(loss, outputs):
+    made = decide(SCENES, loss=loss)
+    assert made.network.out_channels == outputs
+    assert made.loss == (loss or DiceCESettings())
+    assert made.decision.kind == ("sigmoid" if isinstance(loss, BCESettings) else "softmax")
+
+
+def test_balanced_classes_weigh_the_same_together():
+    made = decide(SCENES, loss=CrossEntropySettings(), balance_classes=True)
+    assert made.loss.class_weights == pytest.approx((2000 / 2 / 1600, 2000 / 2 / 400))
+    with pytest.raises(SettingsError, match=r"balance_classes sets the class weights"):
+        decide(SCENES, balance_classes=True)
+
+
+def test_a_regression_is_planned_for_its_target():
+    data = DataSettings(root="unread", layout="pairs", task="regression", target="height")
+    cases = [
+        {"count": 10, "mean": 2.0, "std": 1.0},
+        {"count": 30, "mean": 6.0, "std": 1.0},
+        {"count": 0, "mean": 0.0, "std": 0.0},
+    ]
+    found = replace(SCENES, statistics=tuple(CASE | {"target": case} for case in cases))
+    made = decide(found, data)
+    assert (made.task, made.classes, made.network.out_channels) == ("regression", (), 1)
+    assert (made.target.name, made.target.mean) == ("height", 5.0)
+    assert made.target.std == pytest.approx(np.sqrt(1 + 3.0))
+    assert (made.mask_dtype, made.loss.kind) == (np.float32, "smooth_l1")
+    with pytest.raises(SettingsError, match="dice_ce does not go with a regression"):
+        decide(found, data, loss=DiceCESettings())
+
+
+def test_what_patches_rest_on_does_not_change_with_what_they_do_not():
+    made = decide(SCENES)
+    assert decide(SCENES, loss=BCESettings()).patch_key == made.patch_key
+    border = decide(SCENES, loss=CrossEntropySettings(border=BorderSettings()))
+    assert border.patch_key != made.patch_key
+    assert decide(SCENES, patch_shape=(64, 64)).patch_key != made.patch_key

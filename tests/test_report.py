@@ -86,7 +86,7 @@ class FakeRun:
     def _mask(self, case: str, mask: np.ndarray, grid: Grid) -> None:
         path = self.root / "predictions" / MODEL_ID / f"{case}.zarr"
         writer = MaskWriter.create(path, MaskSpec(grid, self.classes, digest(case), {}))
-        for window in mask_windows(mask.shape, len(self.names)):
+        for window in mask_windows(mask.shape, "uint8"):
             writer.write(window, mask[window.slices])
         writer.finish()
 

@@ -56,5 +56,5 @@ def write_model(folder: Path, plan: Plan, seed: int = 0) -> Path:
     """Store a random network as training would; give the weights' path."""
     path = folder / "best.pt"
     state = random_network(plan, seed).state_dict()
-    save_model(path, state, plan, {"steps": 0, "position": 0, "val_dice": None})
+    save_model(path, state, plan, {"steps": 0, "position": 0, "val_score": None})
     return path

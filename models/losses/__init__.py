@@ -1,7 +1,7 @@
 """What training minimises, with voxels without truth left out exactly."""
 
 from models.losses.binary import RegionLoss
-from models.losses.border import border_weights, instances_of
+from models.losses.border import border_reach, border_weights, instances_of
 from models.losses.build import activation, build_loss, output_channels, regions_of
 from models.losses.cldice import ClDiceLoss
 from models.losses.cross_entropy import CrossEntropyLoss
@@ -46,6 +46,7 @@ __all__ = [
     "TverskyLoss",
     "TverskySettings",
     "activation",
+    "border_reach",
     "border_weights",
     "build_loss",
     "instances_of",

@@ -52,11 +52,16 @@ def border_weights(
     """
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma}: give the width of a gap that matters, as 5 voxels")
-    reach = sigma * sqrt(-2 * log(NEGLIGIBLE))
+    reach = border_reach(sigma)
     nearest, second = _two_nearest(instances, reach, tuple(sampling or (1.0,) * instances.ndim))
     gap = np.exp(-((nearest + second) ** 2) / (2 * sigma**2)) * (instances == 0)
     weights = _class_weights(instances, labels, class_weights) + w0 * gap
     return np.asarray(weights, np.float32)
+
+
+def border_reach(sigma: float) -> float:
+    """Give how far from a voxel an object can lie and still count, in units of ``sigma``."""
+    return sigma * sqrt(-2 * log(NEGLIGIBLE))
 
 
 def instances_of(mask: NDArray[Any]) -> NDArray[np.int32]:

@@ -47,7 +47,9 @@ def build_loss(
     match settings:
         case CrossEntropySettings(class_weights=weights):
             _check_weights(weights, classes)
-            return CrossEntropyLoss(class_weights=weights, ignore_index=ignore_index)
+            # The border map holds the weight of the class already: w = w_c + w0 · exp(...).
+            by_class = weights if settings.border is None else None
+            return CrossEntropyLoss(class_weights=by_class, ignore_index=ignore_index)
         case DiceSettings(smooth=smooth):
             return DiceLoss(background=background, ignore_index=ignore_index, smooth=smooth)
         case DiceCESettings(smooth=smooth):

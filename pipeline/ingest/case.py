@@ -127,12 +127,14 @@ def _make_store(task: IngestTask) -> IngestedCase:
 
 
 def _spec(case: OpenCase, data: DataSettings) -> VolumeSpec:
+    labelled, numbers = case.mask is not None, data.task == "regression"
     return VolumeSpec(
         grid=case.image.grid,
         dtype=str(case.image.dtype),
         channels=tuple(str(c) for c in range(case.image.channels)),
-        classes=data.label_classes if case.mask is not None else None,
+        classes=data.label_classes if labelled and not numbers else None,
         instances=str(case.mask.dtype) if case.instances and case.mask is not None else None,
+        target=data.target if labelled and numbers else None,
     )
 
 
@@ -160,13 +162,13 @@ def read_through(
     Raises:
         CaseError: A file is damaged or unfit, or the image holds no data at all.
     """
-    classes = len(data.classes) if case.mask is not None else 0
+    grid, image, labelled = case.image.grid, case.image, case.mask is not None
+    classes = len(data.classes) if labelled else 0
+    numbers = labelled and data.task == "regression"
 
     def fresh() -> CaseStatistics:
-        grid, image = case.image.grid, case.image
-        return CaseStatistics(
-            grid.shape, image.dtype, image.channels, classes, data.background, boxes.chunk
-        )
+        counted = (classes, data.background, boxes.chunk)
+        return CaseStatistics(grid.shape, image.dtype, image.channels, *counted, numbers=numbers)
 
     def take(window: Window, voxels: Voxels) -> CaseStatistics:
         found = fresh()

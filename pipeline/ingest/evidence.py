@@ -58,10 +58,10 @@ def same_files(one: Iterable[SourceFile], other: Iterable[SourceFile]) -> bool:
 
 def store_key(files: CaseFiles, sources: Iterable[SourceFile], data: DataSettings) -> str:
     """The key of a case's store: of its files' content and of what the settings make of it."""
-    meaning = data.model_dump(
-        include={"classes", "ignore_values", "nodata", "bands", "mask_grid", "mask_attribute"},
-        mode="json",
-    )
+    told = {"classes", "ignore_values", "nodata", "bands", "mask_grid", "mask_attribute"}
+    # Stores of classes keep the keys they had before there was another task.
+    told |= {"task", "target"} if data.task == "regression" else set()
+    meaning = data.model_dump(include=told, mode="json")
     origins = (files.image, files.mask)
     read_as = [(origin.stack, origin.items) for origin in origins if origin is not None]
     return digest(VERSION, [(s.role, s.sha256) for s in sources], read_as, str(meaning))

@@ -11,6 +11,7 @@ from pipeline.errors import CaseError
 from pipeline.init.families import Family, by_case_folder, by_suffix, files_of, gathered, natural
 from pipeline.init.found import Found
 from pipeline.init.labelled import Proposal, with_masks
+from pipeline.init.numbers import holds_numbers
 from pipeline.init.tree import Kind, Tree, kind_of, spread
 from pipeline.init.values import holds_labels
 from pipeline.io.discover import CASE
@@ -49,7 +50,9 @@ def recognise(tree: Tree) -> Found | None:
         return None
     image, mask = _named(family.pattern, held.image), _named(family.pattern, held.mask)
     said = [f"not used: {', '.join(held.others)} (masks too)"] if held.others else []
-    notes = {"data.masks": ["The array of the image's size that holds few whole numbers."]}
+    notes = {
+        "data.masks": ["Of the image's size, and a mask by its name or its few whole numbers."]
+    }
     fields = {"layout": "pairs", "images": image}
     what = f"images {image} and masks {mask}"
     return with_masks(tree, Proposal(mask, what, fields, notes, tuple(said)))
@@ -110,8 +113,9 @@ def inside(path: Path) -> Inside:
             return Inside(None, None, ())
         shape = arrays[first].grid.shape
         fitting = [n for n, a in arrays.items() if n != first and a.grid.shape == shape]
-        told = [n for n in fitting if kind_inside(n) == "mask"] or fitting
-        masks = [n for n in told if holds_labels(one_file(local, n or None))]
+        named = [n for n in fitting if kind_inside(n) == "mask"]
+        masks = [n for n in named or fitting if holds_labels(one_file(local, n or None))]
+        masks = masks or [n for n in named if holds_numbers(one_file(local, n or None))]
     return Inside(first, masks[0] if masks else None, tuple(masks[1:]))
 
 

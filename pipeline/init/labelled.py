@@ -1,4 +1,4 @@
-"""Images and masks that were found: their masks read, their classes told, what is amiss said."""
+"""Images and masks that were found: the masks read, what they hold told, what is amiss said."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import CaseError
+from pipeline.init import numbers
 from pipeline.init.classes import valued_classes
 from pipeline.init.found import (
     UNNAMED,
@@ -50,7 +51,7 @@ class Proposal:
 
 
 def with_masks(tree: Tree, proposal: Proposal) -> Found:
-    """A dataset whose masks say what its classes are.
+    """A dataset whose masks say what its classes are, or that they hold numbers.
 
     Raises:
         SettingsError: The masks cannot be read, or are none.
@@ -59,22 +60,57 @@ def with_masks(tree: Tree, proposal: Proposal) -> Found:
     data = data_settings(classes=UNNAMED, **fields)
     cases = discover(data)
     usable = [files for files in cases if files.mask is not None and files.problem is None]
-    attribute = _attribute(usable)
-    found = survey(usable, attribute)
-    classes, ignored, reasons = valued_classes(found, place(proposal.masks))
-    fields |= {"classes": classes, "ignore_values": ignored, "mask_attribute": attribute}
-    if attribute is not None:
-        reasons["data.mask_attribute"] = ["The field of the polygons that holds whole numbers."]
+    held = _numbers(usable, proposal.masks) or _classes(usable, proposal.masks)
+    fields |= held.fields
+    reasons = dict(held.reasons)
     warped = _grids_differ(usable)
     if warped:
         fields["mask_grid"] = "nearest"
         reasons["data.mask_grid"] = [f"{WARPED}."]
     data = data_settings(**fields)
-    summary = [f"{proposal.what}: {counted(len(usable), 'pair')} by name", classes_line(data)]
+    summary = [f"{proposal.what}: {counted(len(usable), 'pair')} by name"]
+    summary.append(held.line or classes_line(data))
     summary += [*proposal.said, *_lone(tree, data, cases), *[WARPED] * warped]
-    if found.damaged:
-        summary.append(f"{found.damaged} masks could not be read: segflow check says why")
+    if held.damaged:
+        summary.append(f"{held.damaged} masks could not be read: segflow check says why")
     return Found(data, [c.case for c in cases], summary, merged(proposal.notes, reasons))
+
+
+@dataclass(frozen=True)
+class Held:
+    """What masks hold."""
+
+    fields: dict[str, Any]
+    """Fields of ``DataSettings`` that say it."""
+    reasons: Notes
+    """Comments for run.yaml."""
+    line: str = ""
+    """For the summary; empty: the classes."""
+    damaged: int = 0
+    """Masks that could not be read."""
+
+
+def _numbers(usable: Sequence[CaseFiles], masks: str) -> Held | None:
+    """What masks of a regression hold; None where they may hold classes."""
+    found = numbers.numbers_in(usable)
+    if found is None:
+        return None
+    target = numbers.target_name(masks)
+    fields = {"task": "regression", "target": target, "ignore_values": found.marks}
+    line = f"regression: {target}, {found.dtype} numbers from {found.low:.6g} to {found.high:.6g}"
+    ignored = ", ".join(map(str, found.marks))
+    line += f"; ignored: {ignored}" if ignored else ""
+    return Held(fields, numbers.reasons(found), line)
+
+
+def _classes(usable: Sequence[CaseFiles], masks: str) -> Held:
+    attribute = _attribute(usable)
+    found = survey(usable, attribute)
+    classes, ignored, reasons = valued_classes(found, place(masks))
+    if attribute is not None:
+        reasons["data.mask_attribute"] = ["The field of the polygons that holds whole numbers."]
+    fields = {"classes": classes, "ignore_values": ignored, "mask_attribute": attribute}
+    return Held(fields, reasons, damaged=found.damaged)
 
 
 def _lone(tree: Tree, data: DataSettings, cases: Sequence[CaseFiles]) -> list[str]:

@@ -112,6 +112,6 @@ def _too_many(place: str, count: int) -> str:
     return (
         f"{place} holds {count} different values, a mask at most {MOST_VALUES}: it looks like an "
         "image, like a mask that JPEG or resampling has blurred, or like one that numbers objects; "
-        "name the folders images and masks, save masks as PNG, TIFF or NIfTI, and objects as one "
-        "file each"
+        "name the folders images and masks, save masks as PNG, TIFF or NIfTI, objects as one file "
+        "each, and numbers to predict, such as heights, as float32"
     )

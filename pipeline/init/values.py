@@ -65,7 +65,7 @@ def values(source: Source, name: str) -> Values:
         raise CaseError(f"{name} has {source.channels} channels.", "A mask has one.")
     met: set[float] = set()
     declared: set[float] = set()
-    for window in _windows(source):
+    for window in windows(source):
         volume = source.read(window)
         met.update(distinct(volume.array))
         if volume.valid is not None:
@@ -100,7 +100,7 @@ def distinct(array: NDArray[Any]) -> list[float]:
     return runs
 
 
-def _windows(source: Source) -> Iterator[Window]:
+def windows(source: Source) -> Iterator[Window]:
     """Windows that cover a mask and decode nothing twice, as far as memory allows."""
     shape, block = source.grid.shape, source.block
     if source.sequential:

@@ -1,4 +1,4 @@
-"""An open case: image and mask read together, window by window, as voxels and class numbers."""
+"""An open case: image and mask read together, window by window, as voxels and truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CaseError
-from pipeline.io.dataset import ClassSettings, DataSettings
+from pipeline.io.dataset import DataSettings
 from pipeline.io.discover import CaseFiles
 from pipeline.io.location import fetch
 from pipeline.io.opening import open_origin
@@ -20,7 +20,7 @@ from pipeline.io.readers.geo.vector import open_labels
 from pipeline.io.readers.geo.warped import WarpedSource
 from pipeline.io.readers.objects import ObjectsSource
 from pipeline.io.readers.stacked import BandsSource
-from pipeline.io.volume_store import label_dtype, no_label
+from pipeline.io.truth import LabelLookup, Numbers, lookup_of
 from pipeline.space import Volume, Window
 
 
@@ -31,7 +31,8 @@ class Voxels:
     volume: Volume
     """Voxels and validity."""
     truth: NDArray[Any] | None = None
-    """Class numbers, (*S), no-label where the mask says nothing; None for a case to predict."""
+    """Class numbers, (*S), no-label where the mask says nothing; of a regression its numbers,
+    float32, NaN where it says nothing, infinite where it says so. None for a case to predict."""
     instances: NDArray[Any] | None = None
     """Object numbers, (*S), 0 where there is none; None where masks do not tell objects apart."""
 
@@ -44,8 +45,8 @@ class OpenCase:
     """The image."""
     mask: Source | None
     """Its mask; None for a case to predict."""
-    lookup: LabelLookup
-    """From mask values to class numbers."""
+    lookup: LabelLookup | Numbers
+    """From mask values to class numbers, or to numbers of a regression."""
     nodata: float | None
     """Image value that means "no data", from the settings."""
 
@@ -65,7 +66,7 @@ class OpenCase:
         return self.image.sequential or (self.mask is not None and self.mask.sequential)
 
     def read(self, window: Window) -> Voxels:
-        """Voxels with validity, and class numbers, of a window.
+        """Voxels with validity, and truth, of a window.
 
         Raises:
             CaseError: A file is damaged, an image value is NaN or infinite, or a mask value is
@@ -79,9 +80,9 @@ class OpenCase:
         mask = self.mask.read(window)
         told = _both(volume.valid, mask.valid)
         if not self.instances:
-            return Voxels(volume, self.lookup.labels(mask.array[0], told))
+            return Voxels(volume, self.lookup.truth(mask.array[0], told))
         marked = (mask.array[0] > 0).astype(np.uint8)
-        return Voxels(volume, self.lookup.labels(marked, told), mask.array[0])
+        return Voxels(volume, self.lookup.truth(marked, told), mask.array[0])
 
     def _declared(self, volume: Volume) -> Volume:
         """The volume without what the settings declare to be no data."""
@@ -102,78 +103,6 @@ def _both(
     return one & other
 
 
-class LabelLookup:
-    """Mask values → class numbers.
-
-    Args:
-        classes: Classes with their mask values, in label order.
-        ignore_values: Values that become no-label.
-    """
-
-    def __init__(self, classes: tuple[ClassSettings, ...], ignore_values: tuple[int, ...]) -> None:
-        self.dtype = label_dtype(len(classes))
-        pairs = [(v, i) for i, c in enumerate(classes) for v in c.values]
-        pairs += [(v, no_label(self.dtype)) for v in ignore_values]
-        pairs.sort()
-        self._values = np.asarray([v for v, _ in pairs], dtype=np.int64)
-        self._labels = np.asarray([i for _, i in pairs], dtype=self.dtype)
-
-    def labels(self, values: NDArray[Any], told: NDArray[np.bool_] | None = None) -> NDArray[Any]:
-        """Class numbers of mask values, same shape; NaN, which is no number, is no label.
-
-        Args:
-            values: Mask values.
-            told: False where image or mask have no data: what stands there is no label; None:
-                all are told.
-
-        Raises:
-            CaseError: A value belongs to no class.
-        """
-        if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
-            # Whatever the values are, there are few of them: look each up once.
-            limits = np.iinfo(values.dtype)
-            every = np.arange(limits.min, limits.max + 1)
-            table, known = self._found(every)
-            place = values.view(f"u{values.dtype.itemsize}")
-            labels: NDArray[Any] = np.roll(table, int(limits.min))[place]
-            unknown = None if known.all() else ~np.roll(known, int(limits.min))[place]
-        else:
-            labels, known = self._found(values)
-            unknown = ~known
-        silent = _silent(values, told)
-        if silent is not None:
-            labels[silent] = no_label(self.dtype)
-        if unknown is not None:
-            self._refuse(values, unknown if silent is None else unknown & ~silent)
-        return labels
-
-    def _found(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Labels, and whether each value is one that has a label."""
-        place = np.searchsorted(self._values, values).clip(max=len(self._values) - 1)
-        known: NDArray[np.bool_] = self._values[place] == values
-        labels: NDArray[Any] = self._labels[place]
-        return labels, known
-
-    def _refuse(self, values: NDArray[Any], unknown: NDArray[np.bool_]) -> None:
-        if not unknown.any():
-            return
-        met = ", ".join(f"{v:.10g}" for v in np.unique(values[unknown])[:5])
-        known = ", ".join(str(v) for v in self._values)
-        raise CaseError(
-            f"its mask holds the value {met}, which is of no class (known: {known}).",
-            "Correct the mask, or add the value to data.classes or data.ignore_values.",
-        )
-
-
-def _silent(values: NDArray[Any], told: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """Where a mask says nothing; None: nowhere."""
-    silent = None if told is None or told.all() else ~told
-    if values.dtype.kind == "f":
-        nan = np.isnan(values)
-        silent = nan if silent is None else silent | nan
-    return silent
-
-
 def open_case(files: CaseFiles, data: DataSettings, scratch: Path) -> OpenCase:
     """Open a case and check that its headers fit together; reads no voxel.
 
@@ -191,7 +120,7 @@ def open_case(files: CaseFiles, data: DataSettings, scratch: Path) -> OpenCase:
     if data.bands is not None:
         image = BandsSource(image, data.bands)
     mask = None if files.mask is None else _open_mask(files.mask, image, data, scratch)
-    return OpenCase(image, mask, LabelLookup(data.classes, data.ignore_values), data.nodata)
+    return OpenCase(image, mask, lookup_of(data), data.nodata)
 
 
 def _open_mask(origin: Origin, image: Source, data: DataSettings, scratch: Path) -> Source:

@@ -31,6 +31,9 @@ class DataSettings(BaseModel):
 
     root: str
     """Dataset folder, a path or an fsspec URL (``s3://bucket/folder``); nothing outside is read."""
+    task: Literal["segmentation", "regression"] = "segmentation"
+    """``segmentation``: masks hold a class per voxel. ``regression``: they hold a number, such as
+    a depth, a height or an index, and so do the masks that are made."""
     layout: Literal["msd", "pairs", "dicom"]
     """``msd``: a dataset.json lists images and labels (Medical Segmentation Decathlon).
     ``pairs``: ``images`` and ``masks`` say where the files of each case are.
@@ -57,10 +60,13 @@ class DataSettings(BaseModel):
     dicom_case: Literal["series", "folder", "patient"] = "series"
     """What a DICOM case is named by: its modality and a hash of the series (nothing personal),
     its folder, or the patient id and series number, which then stand in every file made."""
-    classes: tuple[ClassSettings, ...]
-    """Classes in label order: the first is label 0 in every store segflow writes."""
+    classes: tuple[ClassSettings, ...] = ()
+    """Classes in label order: the first is label 0 in every store segflow writes. None of them in
+    regression."""
+    target: Annotated[str, Field(min_length=1)] = "value"
+    """What the numbers of a regression are, in stores, scores and reports."""
     ignore_values: tuple[int, ...] = ()
-    """Mask values that mean "not annotated": neither learnt nor scored."""
+    """Mask values that mean "not annotated", or "not measured": neither learnt nor scored."""
     nodata: float | None = None
     """Image value that means "no data", where the files do not say it themselves; .nan allowed."""
     group: str | None = None
@@ -77,8 +83,6 @@ class DataSettings(BaseModel):
         for kind, counted in (("class name", names), ("mask value", values)):
             if twice := [key for key, n in counted.items() if n > 1]:
                 raise ValueError(f"{kind} {twice[0]!r} stands twice: each belongs to one class")
-        if len(classes) < 2:
-            raise ValueError("at least two classes are needed, the background included")
         if any(c.background for c in classes[1:]):
             raise ValueError("only the first class may be marked background: it is label 0")
         return classes
@@ -91,6 +95,16 @@ class DataSettings(BaseModel):
         except re.error as error:
             raise ValueError(f"{pattern!r} is not a regular expression ({error})") from error
         return pattern
+
+    @model_validator(mode="after")
+    def _classes_fit_the_task(self) -> DataSettings:
+        if self.task == "segmentation" and len(self.classes) < 2:
+            raise ValueError("at least two classes are needed, the background included")
+        if self.task == "regression" and self.classes:
+            raise ValueError("classes: a regression has none; data.target names its numbers")
+        if self.task == "regression" and "*" in (self.masks or ""):
+            raise ValueError("masks: files of one object each hold no numbers to predict")
+        return self
 
     @model_validator(mode="after")
     def _values_apart(self) -> DataSettings:

@@ -3,6 +3,9 @@
 <case>.zarr/        OME-NGFF image-label, attribute ``segflow`` with provenance
   0/mask  1/mask …  labels, (Z, Y, X) or (Y, X), 255 (65535) where there is no data
   0/y 0/x 0/spatial_ref   coordinates and CRS, so that xarray opens a level as a dataset
+
+Of a regression the mask holds numbers: float32, NaN where there is no data, levels by mean. The
+store is then a plain OME-NGFF image, because labels are whole numbers there.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pipeline.io import ngff, store
+from pipeline.io.downsample import Reduce
 from pipeline.io.layout import choose_layout
 from pipeline.io.ngff import LabelClass
 from pipeline.io.pyramid import PyramidSpec, build_pyramid, create_pyramid, overview_level
@@ -22,6 +26,8 @@ from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.space import Grid, Shape, Window, aligned_windows
 
 KIND = "mask"
+FLOAT_NODATA = {"_FillValue": "AAAAAAAA+H8="}
+"""NaN as xarray writes and reads it in Zarr attributes: a float64, little-endian, in base64."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,28 @@ class MaskSpec:
     grid: Grid
     """Where the voxels are: the source's own grid."""
     classes: tuple[LabelClass, ...]
-    """Classes, by label."""
+    """Classes, by label; none of a regression."""
     key: str
     """Of input, weights, plan, tiling and code: equal keys, equal bytes."""
     provenance: dict[str, Any]
     """Sources, model, plan, tile and halo, versions, run: JSON values, nothing that varies
     between two runs of the same work."""
+    target: str | None = None
+    """What the mask holds the numbers of; None: it holds classes."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of the mask."""
+        return label_dtype(len(self.classes)) if self.target is None else np.dtype("float32")
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the mask's values are, as the store's attributes say it."""
+        if self.target is not None:
+            # JSON has no NaN: spelt as Zarr spells a fill value.
+            return {"task": "regression", "target": self.target, "nodata": "NaN"}
+        classes = {c.name: c.label for c in self.classes}
+        return {"classes": classes, "nodata": no_label(self.dtype)}
 
 
 class MaskWriter:
@@ -55,39 +77,39 @@ class MaskWriter:
     def create(cls, final: Path, spec: MaskSpec) -> MaskWriter:
         """Write the metadata of a new store, replacing an earlier attempt."""
         root = store.create_root(final)
-        dtype = label_dtype(len(spec.classes))
-        nodata = no_label(dtype)
-        pyramid = PyramidSpec("mask", spec.grid, dtype, None, nodata, "mode", {"nodata": nodata})
+        dtype, nodata = spec.dtype, no_label(spec.dtype)
+        about = {"nodata": nodata} if spec.target is None else FLOAT_NODATA
+        pyramid = PyramidSpec("mask", spec.grid, dtype, None, nodata, _reduce(dtype), about)
         create_pyramid(root, pyramid)
-        root.attrs["ome"] = {
+        ome: dict[str, Any] = {
             "version": ngff.VERSION,
             "multiscales": [ngff.multiscales(final.stem, "mask", spec.grid, channels=False)],
-            "image-label": ngff.image_label(spec.classes, source=None),
         }
-        described = {
-            "kind": KIND,
-            "grid": spec.grid.to_json(),
-            "classes": {c.name: c.label for c in spec.classes},
-            "nodata": nodata,
-            **spec.provenance,
-        }
-        store.ready_to_write(root, spec.key, described)
+        if spec.target is None:
+            ome["image-label"] = ngff.image_label(spec.classes, source=None)
+        root.attrs["ome"] = ome
+        described = {"kind": KIND, "grid": spec.grid.to_json(), **spec.content}
+        store.ready_to_write(root, spec.key, {**described, **spec.provenance})
         return cls(final)
 
     def write(self, window: Window, labels: NDArray[Any]) -> None:
-        """Write labels of a window of whole shards; see ``store.write_window``."""
+        """Write labels, or numbers, of a window of whole shards; see ``store.write_window``."""
         store.write_window(self._mask, window, labels)
 
     def finish(self) -> None:
         """Build the pyramid and publish the store."""
-        build_pyramid(self._root, "mask", "mode")
+        build_pyramid(self._root, "mask", _reduce(self._mask.dtype))
         store.publish(self.final, lambda attributes: attributes)
 
 
-def mask_windows(shape: Shape, classes: int) -> list[Window]:
-    """The boxes in which a mask of this shape is written: its shards."""
-    layout = choose_layout(shape, label_dtype(classes))
-    return aligned_windows(shape, layout.write)
+def _reduce(dtype: np.dtype[Any]) -> Reduce:
+    """How a mask's levels follow from each other."""
+    return "mean" if dtype.kind == "f" else "mode"
+
+
+def mask_windows(shape: Shape, dtype: DTypeLike) -> list[Window]:
+    """The boxes in which a mask of this shape and element type is written: its shards."""
+    return aligned_windows(shape, choose_layout(shape, dtype).write)
 
 
 class MaskStore:
@@ -107,10 +129,12 @@ class MaskStore:
         self.attributes: dict[str, Any] = attributes
         self.key: str = attributes["key"]
         self.grid = Grid.from_json(attributes["grid"])
+        self.target: str | None = attributes.get("target")
+        """What the mask holds the numbers of; None: it holds classes."""
         self._mask = store.array_at(self.root, "0/mask")
 
     def read(self, window: Window) -> NDArray[Any]:
-        """Labels of a window inside the mask."""
+        """Labels of a window inside the mask; numbers of a regression, NaN where no data."""
         return np.asarray(self._mask[window.slices])
 
     def windows(self) -> list[Window]:
@@ -118,6 +142,6 @@ class MaskStore:
         return aligned_windows(self.grid.shape, store.write_shape(self._mask))
 
     def overview(self) -> NDArray[Any]:
-        """Labels of a pyramid level small enough to look at, (*S)."""
+        """Labels, or numbers, of a pyramid level small enough to look at, (*S)."""
         level = overview_level(self.grid)
         return np.asarray(store.array_at(self.root, f"{level}/mask")[...])

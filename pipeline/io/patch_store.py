@@ -2,7 +2,9 @@
 
     patches.zarr/
       image   (N, C, *P) float16, normalised
-      label   (N, *P)    class numbers, 255 (65535) where the loss must not look
+      label   (N, *P)    class numbers, 255 (65535) where the loss must not look; of a regression
+                         standardised values, float32, NaN there
+      weight  (N, *P)    float16, weights of voxels in the loss, where it takes any
 
 A chunk is one patch, so that training reads patches one by one in any order; a shard holds as
 many as keep it below about 32 MiB, and is written by one task.
@@ -10,6 +12,7 @@ many as keep it below about 32 MiB, and is written by one task.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 from pipeline.errors import StoreError
 from pipeline.io import store
 from pipeline.io.layout import SHARD_BYTES
-from pipeline.io.volume_store import label_dtype, no_label
+from pipeline.io.volume_store import no_label
 from pipeline.space import Shape
 
 KIND = "patches"
@@ -36,8 +39,10 @@ class PatchSpec:
     """Channels, C."""
     shape: Shape
     """Voxels of a patch, P."""
-    classes: int
-    """Classes, K."""
+    label_dtype: str
+    """Element type of labels: uint8, uint16, or float32 in a regression."""
+    weighted: bool
+    """Whether voxels have weights."""
     key: str
     """Of cases, plan, settings and code."""
 
@@ -58,7 +63,6 @@ class PatchSpec:
 def create_patches(final: Path, spec: PatchSpec) -> None:
     """Write the metadata of a new patch store, replacing an earlier attempt."""
     root = store.create_root(final)
-    dtype = label_dtype(spec.classes)
     lead, axes = (spec.per_shard,), ("z", "y", "x")[-len(spec.shape) :]
     root.create_array(
         "image",
@@ -70,41 +74,58 @@ def create_patches(final: Path, spec: PatchSpec) -> None:
         fill_value=0,
         dimension_names=("n", "c", *axes),
     )
-    root.create_array(
-        "label",
-        shape=(spec.count, *spec.shape),
-        dtype=dtype,
-        chunks=(1, *spec.shape),
-        shards=(*lead, *spec.shape),
-        compressors=store.CODEC,
-        fill_value=no_label(dtype),
-        dimension_names=("n", *axes),
-    )
+    maps = {"label": (spec.label_dtype, no_label(spec.label_dtype))}
+    if spec.weighted:
+        maps["weight"] = ("float16", 0)
+    for name, (dtype, fill) in maps.items():
+        root.create_array(
+            name,
+            shape=(spec.count, *spec.shape),
+            dtype=dtype,
+            chunks=(1, *spec.shape),
+            shards=(*lead, *spec.shape),
+            compressors=store.CODEC,
+            fill_value=fill,
+            dimension_names=("n", *axes),
+        )
     store.ready_to_write(root, spec.key, {"kind": KIND})
 
 
-def write_patches(final: Path, numbers: range, image: NDArray[Any], label: NDArray[Any]) -> None:
+@dataclass(frozen=True)
+class Patch:
+    """One patch, or with a leading axis several."""
+
+    image: NDArray[np.float16]
+    """(C, *P), normalised."""
+    label: NDArray[Any]
+    """(*P), class numbers or standardised values."""
+    weight: NDArray[np.float16] | None = None
+    """(*P), weights of voxels in the loss; None: all weigh one."""
+
+
+def write_patches(final: Path, numbers: range, patches: Sequence[Patch]) -> None:
     """Write one shard of patches.
 
     Args:
         final: Where the store will stand.
         numbers: The shard's patch numbers, one of ``PatchSpec.shards``.
-        image: (n, C, *P), normalised.
-        label: (n, *P), class numbers.
+        patches: One for each number.
 
     Raises:
         StoreError: The numbers are not one whole shard.
     """
     root = store.open_group(store.partial_path(final), "r+")
-    images, labels = store.array_at(root, "image"), store.array_at(root, "label")
+    images = store.array_at(root, "image")
     step = store.write_shape(images)[0]
     if numbers.start % step or (numbers.stop % step and numbers.stop != images.shape[0]):
         raise StoreError(
             f"patches {numbers.start}..{numbers.stop} are not whole shards of {step}: "
             "plan them with PatchSpec.shards"
         )
-    images[numbers.start : numbers.stop] = image
-    labels[numbers.start : numbers.stop] = label
+    for name in ("image", "label", "weight"):
+        if name in root:
+            values = np.stack([getattr(patch, name) for patch in patches])
+            store.array_at(root, name)[numbers.start : numbers.stop] = values
 
 
 def publish_patches(final: Path, attributes: dict[str, Any]) -> None:
@@ -129,10 +150,12 @@ class PatchStore:
         self.key: str = attributes["key"]
         self._image = store.array_at(root, "image")
         self._label = store.array_at(root, "label")
+        self._weight = store.array_at(root, "weight") if "weight" in root else None
 
     def __len__(self) -> int:
         return int(self._image.shape[0])
 
-    def read(self, number: int) -> tuple[NDArray[np.float16], NDArray[Any]]:
-        """A patch: image (C, *P) and label (*P)."""
-        return np.asarray(self._image[number]), np.asarray(self._label[number])
+    def read(self, number: int) -> Patch:
+        """A patch."""
+        weight = None if self._weight is None else np.asarray(self._weight[number])
+        return Patch(np.asarray(self._image[number]), np.asarray(self._label[number]), weight)

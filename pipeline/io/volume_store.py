@@ -6,6 +6,9 @@
   labels/truth/0 1 …  truth labelmap, class numbers, 255 (65535) where it says nothing; its
                       levels are plain arrays, which ome-zarr-models demands inside ``labels``
   labels/instances/…  object numbers, 0 where there is none, of masks that tell objects apart
+  target/0 1 …        of a regression, in place of labels: the truth's numbers, float32, NaN where
+                      it says nothing, levels by mean of what it says; a multiscale image of its
+                      own, because OME-NGFF demands whole numbers inside ``labels``
 """
 
 from __future__ import annotations
@@ -34,8 +37,9 @@ from pipeline.io.pyramid import (
 from pipeline.space import Grid, Volume, Window, aligned_windows
 
 KIND = "volume"
-TRUTH = "labels/truth/0"
-INSTANCES = "labels/instances/0"
+LABELS = "labels/truth"
+INSTANCES = "labels/instances"
+TARGET = "target"
 
 
 def label_dtype(classes: int) -> np.dtype[Any]:
@@ -43,8 +47,15 @@ def label_dtype(classes: int) -> np.dtype[Any]:
     return np.dtype("uint8" if classes <= 254 else "uint16")
 
 
-def no_label(dtype: DTypeLike) -> int:
-    """The label that means no data: the dtype's largest value, 255 or 65535."""
+def no_label(dtype: DTypeLike) -> float:
+    """What means no data: a labelmap's largest value, 255 or 65535; NaN among float numbers.
+
+    Example:
+        >>> no_label("uint8"), no_label("float32")
+        (255, nan)
+    """
+    if np.issubdtype(dtype, np.floating):
+        return float("nan")
     return int(np.iinfo(np.dtype(dtype)).max)
 
 
@@ -59,9 +70,11 @@ class VolumeSpec:
     channels: tuple[str, ...]
     """Channel names, in array order."""
     classes: tuple[LabelClass, ...] | None
-    """Classes of the truth; None where the case has none."""
+    """Classes of the truth; None where the case has none, or its truth holds numbers."""
     instances: str | None = None
     """Element type of the object numbers; None where the mask does not tell objects apart."""
+    target: str | None = None
+    """What a regression's truth holds the numbers of; None: it holds classes, or there is none."""
 
     @property
     def boxes(self) -> Boxes:
@@ -87,17 +100,16 @@ class VolumeWriter:
         self._create_image()
         if spec.classes is not None:
             self._create_labels(spec.classes)
+        if spec.target is not None:
+            self._create_target(spec.target)
         store.ready_to_write(self.root, "", {"kind": KIND})
         self._image = self._levels(self.root, "image")
         self._valid = store.array_at(self.root, "valid")
-        self._labels = {
-            name: self._levels(self._group(f"labels/{name}"), None) for name in self._label_names
+        self._truth = {
+            path: self._levels(self._group(path), None)
+            for path in (LABELS, INSTANCES, TARGET)
+            if path in self.root
         }
-
-    @property
-    def _label_names(self) -> list[str]:
-        truth = ["truth"] if self.spec.classes is not None else []
-        return truth + (["instances"] if self.spec.instances is not None else [])
 
     def _create_image(self) -> None:
         grid, dtype = self.spec.grid, np.dtype(self.spec.dtype)
@@ -110,7 +122,8 @@ class VolumeWriter:
         store.create_array(self.root, "valid", grid.shape, "bool", grid.axes, True, layout)
 
     def _create_labels(self, classes: Sequence[LabelClass]) -> None:
-        listed = {"version": ngff.VERSION, "labels": self._label_names}
+        names = ["truth"] + (["instances"] if self.spec.instances is not None else [])
+        listed = {"version": ngff.VERSION, "labels": names}
         labels = self.root.create_group("labels", attributes={"ome": listed})
         dtype = label_dtype(len(classes))
         drawn = ngff.image_label(classes, source="../../")
@@ -120,7 +133,12 @@ class VolumeWriter:
             self._create_label(labels, "instances", np.dtype(self.spec.instances), 0, about)
 
     def _create_label(
-        self, labels: zarr.Group, name: str, dtype: np.dtype[Any], fill: int, about: dict[str, Any]
+        self,
+        labels: zarr.Group,
+        name: str,
+        dtype: np.dtype[Any],
+        fill: float,
+        about: dict[str, Any],
     ) -> None:
         described = {
             "version": ngff.VERSION,
@@ -131,6 +149,16 @@ class VolumeWriter:
         attributes = {"nodata": fill} if name == "truth" else {}
         spec = PyramidSpec(
             None, self.spec.grid, dtype, None, fill, "mode", attributes, boxes=self.spec.boxes
+        )
+        create_pyramid(group, spec)
+
+    def _create_target(self, name: str) -> None:
+        grid, dtype = self.spec.grid, np.dtype("float32")
+        scales = ngff.multiscales(name, None, grid, channels=False)
+        described = {"version": ngff.VERSION, "multiscales": [scales]}
+        group = self.root.create_group(TARGET, attributes={"ome": described})
+        spec = PyramidSpec(
+            None, grid, dtype, None, no_label(dtype), "mean", {}, boxes=self.spec.boxes
         )
         create_pyramid(group, spec)
 
@@ -155,15 +183,20 @@ class VolumeWriter:
         Args:
             window: One of ``windows()``.
             volume: Voxels and validity of that window.
-            truth: Class numbers of that window, (Z, Y, X) or (Y, X); None where there are none.
+            truth: Class numbers of that window, (Z, Y, X) or (Y, X), or numbers of a regression,
+                of which those that are not finite say nothing; None where there are none.
             instances: Object numbers, likewise.
         """
         _write_levels(self._image, window, volume.array, "mean", volume.valid)
         if volume.valid is not None and not volume.valid.all():
             store.write_window(self._valid, window, volume.valid)
-        for name, labels in (("truth", truth), ("instances", instances)):
+        if truth is not None and self.spec.target is not None:
+            finite = np.where(np.isfinite(truth), truth, np.float32(np.nan))
+            _write_levels(self._truth[TARGET], window, finite, "mean", None)
+            return
+        for path, labels in ((LABELS, truth), (INSTANCES, instances)):
             if labels is not None:
-                _write_levels(self._labels[name], window, labels, "mode", None)
+                _write_levels(self._truth[path], window, labels, "mode", None)
 
     def finish(
         self, statistics: dict[str, Any], key: str, sources: Sequence[dict[str, Any]]
@@ -176,15 +209,18 @@ class VolumeWriter:
             sources: Files the case was made from: path, role and sha256.
         """
         build_pyramid(self.root, "image", "mean", first=2)
-        for name in self._label_names:
-            build_pyramid(self._group(f"labels/{name}"), None, "mode", first=2)
-        described = {
+        for path in self._truth:
+            reduce: Reduce = "mean" if path == TARGET else "mode"
+            build_pyramid(self._group(path), None, reduce, first=2)
+        described: dict[str, Any] = {
             "key": key,
             "grid": self.spec.grid.to_json(),
             "channels": list(self.spec.channels),
             "sources": list(sources),
             "statistics": statistics,
         }
+        if self.spec.target is not None:
+            described["target"] = self.spec.target
         store.publish(self.final, lambda attributes: {**attributes, **described})
 
     def _group(self, path: str) -> zarr.Group:
@@ -227,8 +263,14 @@ class VolumeStore:
         self.statistics: dict[str, Any] = attributes["statistics"]
         self._image = store.array_at(self.root, "0/image")
         self._valid = store.array_at(self.root, "valid")
-        self._truth = store.array_at(self.root, TRUTH) if TRUTH in self.root else None
-        self._instances = store.array_at(self.root, INSTANCES) if INSTANCES in self.root else None
+        self.target: str | None = attributes.get("target")
+        """What the truth holds the numbers of; None: it holds classes, or there is none."""
+        self._truth_path = LABELS if self.target is None else TARGET
+        self._truth = self._finest(self._truth_path)
+        self._instances = self._finest(INSTANCES)
+
+    def _finest(self, path: str) -> zarr.Array[Any] | None:
+        return store.array_at(self.root, f"{path}/0") if f"{path}/0" in self.root else None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -253,6 +295,8 @@ class VolumeStore:
     def read_truth(self, window: Window) -> NDArray[Any]:
         """Class numbers of a window, no-label where the truth says nothing or there is no data.
 
+        Of a regression the numbers, float32, NaN where there is none.
+
         Raises:
             StoreError: The case has no truth.
         """
@@ -262,6 +306,11 @@ class VolumeStore:
         return np.where(
             self.read_valid(window), labels, np.asarray(no_label(labels.dtype), labels.dtype)
         )
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether the case's mask tells objects of one class apart."""
+        return self._instances is not None
 
     def read_instances(self, window: Window) -> NDArray[Any]:
         """Object numbers of a window, 0 where there is no object.
@@ -282,4 +331,4 @@ class VolumeStore:
     def truth_overview(self) -> NDArray[Any]:
         """Truth at the level of ``overview``, (*S)."""
         level = overview_level(self.grid)
-        return np.asarray(store.array_at(self.root, f"labels/truth/{level}")[...])
+        return np.asarray(store.array_at(self.root, f"{self._truth_path}/{level}")[...])

@@ -28,11 +28,6 @@ class Series:
     """RGB; None: the colour of the text."""
 
 
-WIDTH, HEIGHT = 360, 220
-LEFT, RIGHT, TOP, BOTTOM = 64, 22, 12, 40
-MOST_POINTS = 300
-
-
 def line_chart(
     series: Sequence[Series],
     *,
@@ -61,6 +56,28 @@ def line_chart(
     x_ticks = [x for x in ticks(min(xs), max(xs)) if min(xs) <= x <= max(xs)]
     parts += [_below(across(x), _number(x)) for x in x_ticks]
     parts += [_line(s, across, up) for s in drawn if s.points]
+    return _framed(parts, escape(x_label), escape(y_label))
+
+
+def density_chart(picture: str, limits: tuple[float, float], *, x_label: str, y_label: str) -> str:
+    """A picture over two axes of one range, and the line on which both are equal, as inline SVG.
+
+    Args:
+        picture: Data URI; its left and lower edges are at the lower limit.
+        limits: Lower and upper end of both axes.
+        x_label: What x is.
+        y_label: What y is.
+    """
+    across = _scale(limits, (LEFT, WIDTH - RIGHT))
+    up = _scale(limits, (HEIGHT - BOTTOM, TOP))
+    marks = [mark for mark in ticks(*limits) if limits[0] <= mark <= limits[1]]
+    parts = [_horizontal(up(y), _number(y)) for y in marks]
+    parts += [_below(across(x), _number(x)) for x in marks]
+    place = f'x="{LEFT}" y="{TOP}" width="{WIDTH - RIGHT - LEFT}" height="{HEIGHT - BOTTOM - TOP}"'
+    parts.append(
+        f'<image href="{picture}" {place} preserveAspectRatio="none" image-rendering="pixelated"/>'
+        f'<line class="tick" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{TOP}"/>'
+    )
     return _framed(parts, escape(x_label), escape(y_label))
 
 

@@ -19,6 +19,7 @@ NO_SCORES: dict[str, Any] = {
     "split": "test",
     "mean": {"dice": None},
     "classes": {},
+    "targets": {},
     "cases": [],
     "rules": "",
 }
@@ -26,7 +27,7 @@ NO_SCORES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class CaseScore:
-    """A case in one line."""
+    """A case of a segmentation in one line."""
 
     case: str
     """Case id."""
@@ -40,6 +41,37 @@ class CaseScore:
         """Mean Dice over the classes that are there; None where none is."""
         values = [v for v in self.classes.values() if v is not None]
         return sum(values) / len(values) if values else None
+
+    @property
+    def rank(self) -> float | None:
+        """What cases are ordered by, the lowest worst; None where there is no figure."""
+        return self.mean
+
+
+@dataclass(frozen=True)
+class CaseErrors:
+    """A case of a regression in one line."""
+
+    case: str
+    """Case id."""
+    split: str
+    """Its split."""
+    mae: float | None
+    """Mean absolute error; None where no voxel could be scored."""
+    rmse: float | None
+    """Root of the mean squared error, likewise."""
+    r2: float | None
+    """R²; None also where the truth is constant."""
+    count: int
+    """Voxels scored."""
+
+    @property
+    def rank(self) -> float | None:
+        """What cases are ordered by, the lowest worst; None where there is no figure."""
+        return None if self.mae is None else -self.mae
+
+
+Scored = CaseScore | CaseErrors
 
 
 @dataclass(frozen=True)
@@ -65,17 +97,21 @@ class Evidence:
     predictions: Path
     """Folder of the mask stores, one folder per model."""
 
+    @property
+    def regression(self) -> bool:
+        """Whether numbers were predicted, as the scores say, or else the model."""
+        if self.scored:
+            return self.scores.get("task") == "regression"
+        return self.card is not None and self.card.plan.target is not None
+
     @cached_property
-    def cases(self) -> list[CaseScore]:
+    def cases(self) -> list[Scored]:
         """Scored cases, worst first, those without a figure last."""
-        found: dict[tuple[str, str], dict[str, float | None]] = defaultdict(dict)
-        for row in self.scores["cases"]:
-            found[row["case"], row["split"]][row["class"]] = row["dice"]
-        cases = [CaseScore(case, split, classes) for (case, split), classes in found.items()]
-        return sorted(cases, key=lambda c: (c.mean is None, c.mean, c.case))
+        found = _errors(self.scores) if self.regression else _scores(self.scores)
+        return sorted(found, key=lambda c: (c.rank is None, c.rank, c.case))
 
     @property
-    def held_out(self) -> list[CaseScore]:
+    def held_out(self) -> list[Scored]:
         """Scored cases of the held-out split, worst first."""
         return [c for c in self.cases if c.split == self.scores["split"]]
 
@@ -97,6 +133,18 @@ class Evidence:
     def color(self, name: str) -> tuple[int, int, int]:
         """Colour of a class, grey where the model does not know it."""
         return next((c.color for c in self.classes if c.name == name), (128, 128, 128))
+
+
+def _scores(scores: dict[str, Any]) -> list[Scored]:
+    found: dict[tuple[str, str], dict[str, float | None]] = defaultdict(dict)
+    for row in scores["cases"]:
+        found[row["case"], row["split"]][row["class"]] = row["dice"]
+    return [CaseScore(case, split, classes) for (case, split), classes in found.items()]
+
+
+def _errors(scores: dict[str, Any]) -> list[Scored]:
+    names = ("case", "split", "mae", "rmse", "r2", "count")
+    return [CaseErrors(**{name: row[name] for name in names}) for row in scores["cases"]]
 
 
 def read_scores(path: Path) -> dict[str, Any]:

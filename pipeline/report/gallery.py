@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import StoreError
-from pipeline.io.mask_store import MaskStore
-from pipeline.io.volume_store import VolumeStore
-from pipeline.report.facts import CaseScore, Evidence
+from pipeline.report.facts import CaseErrors, Evidence, Scored
+from pipeline.report.fields import fields
 from pipeline.report.planes import planes, read_arrays
+from pipeline.report.stores import mask_of, volume_of
 from pipeline.report.words import times
 from pipeline.space import Grid
 
@@ -23,8 +23,8 @@ def gallery(evidence: Evidence, most: int) -> dict[str, Any]:
         evidence: What is on disk.
         most: How many cases to show.
     """
-    ranked = [c for c in evidence.held_out if c.mean is not None]
-    chosen = choose_cases(ranked, most) if evidence.classes else []
+    ranked = [c for c in evidence.held_out if c.rank is not None]
+    chosen = choose_cases(ranked, most) if evidence.classes or evidence.regression else []
     shown = [_shown(evidence, case, role, f"case-{i}") for i, (case, role) in enumerate(chosen)]
     return {
         "gallery": shown,
@@ -35,7 +35,7 @@ def gallery(evidence: Evidence, most: int) -> dict[str, Any]:
     }
 
 
-def choose_cases(ranked: Sequence[CaseScore], most: int) -> list[tuple[CaseScore, str]]:
+def choose_cases(ranked: Sequence[Scored], most: int) -> list[tuple[Scored, str]]:
     """The worst, the median and the best cases, each with its role in words.
 
     Args:
@@ -55,56 +55,37 @@ def choose_cases(ranked: Sequence[CaseScore], most: int) -> list[tuple[CaseScore
 def _why_none(evidence: Evidence, most: int) -> str:
     if not most:
         return "Left out by the setting report.cases."
+    if evidence.regression:
+        return "No held-out case has an error to rank it by."
     if not evidence.classes:
         return "No pictures: without the model's card the classes are unknown."
     return "No held-out case has a Dice to rank it by."
 
 
-def _shown(evidence: Evidence, case: CaseScore, role: str, name: str) -> dict[str, Any]:
+def _figures(case: Scored) -> dict[str, Any]:
+    if isinstance(case, CaseErrors):
+        return {"mae": case.mae, "rmse": case.rmse, "r2": case.r2}
+    return {"mean": case.mean, "classes": case.classes if len(case.classes) > 1 else {}}
+
+
+def _shown(evidence: Evidence, case: Scored, role: str, name: str) -> dict[str, Any]:
     """A case of the gallery: its pictures, or why there are none."""
-    shown: dict[str, Any] = {
-        "id": name,
-        "case": case.case,
-        "role": role,
-        "mean": case.mean,
-        "classes": case.classes if len(case.classes) > 1 else {},
-    }
+    shown = {"id": name, "case": case.case, "role": role, **_figures(case)}
     try:
-        volume = _volume(evidence, case.case)
+        volume = volume_of(evidence, case.case)
     except StoreError as error:
         return shown | {"problem": f"No pictures: {error}", "views": [], "turned": ""}
-    mask, problem = _mask(evidence, case.case, volume.grid)
+    mask, problem = mask_of(evidence, case.case, volume.grid)
+    arrays = read_arrays(volume, mask)
+    drawn = (
+        fields(arrays) if evidence.regression else {"views": planes(arrays, evidence.classes, name)}
+    )
     return shown | {
         "problem": problem,
-        "views": planes(read_arrays(volume, mask), evidence.classes, name),
+        **drawn,
         "grid": _grid_in_words(volume.grid),
         "turned": _turned(volume.grid),
     }
-
-
-def _volume(evidence: Evidence, case: str) -> VolumeStore:
-    """A case's volume.
-
-    Raises:
-        StoreError: It is absent, or there is no truth in it.
-    """
-    folders = {row.id: row.store for row in evidence.manifest}
-    volume = VolumeStore(evidence.volumes / folders.get(case, f"{case}.zarr"))
-    if not volume.labelled:
-        raise StoreError(f"{volume.path} holds no truth.")
-    return volume
-
-
-def _mask(evidence: Evidence, case: str, grid: Grid) -> tuple[MaskStore | None, str]:
-    """A case's mask; or None, and why there is none."""
-    path = evidence.predictions / str(evidence.scores["model_id"]) / f"{case}.zarr"
-    try:
-        mask = MaskStore(path)
-    except StoreError as error:
-        return None, f"Its mask cannot be shown: {error}"
-    if difference := grid.difference(mask.grid):
-        return None, f"The mask {path} is of another grid: {difference}."
-    return mask, ""
 
 
 def _grid_in_words(grid: Grid) -> str:

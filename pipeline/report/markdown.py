@@ -1,4 +1,4 @@
-"""The report for a terminal: outcome, Dice per class, quarantined cases."""
+"""The report for a terminal: outcome, scores, quarantined cases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report.words import count, counted, dice
+from pipeline.report.words import count, counted, dice, number
 
 
 def markdown(page: Mapping[str, Any]) -> str:
@@ -18,9 +18,9 @@ def markdown(page: Mapping[str, Any]) -> str:
     parts = [
         f"# segflow run {_plain(page['run_name'])}",
         page["outcome"]["sentence"],
-        _headline(page),
+        _error_headline(page) if page["regression"] else _headline(page),
         *(f"Note: {_plain(warning)}" for warning in page["warnings"]),
-        *_classes(page),
+        *(_targets(page) if page["regression"] else _classes(page)),
         *_quarantine(page),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -46,6 +46,32 @@ def _classes(page: Mapping[str, Any]) -> list[str]:
         for c in page["classes"]
     ]
     return ["## Dice per class", _table(head, rows, numbers=True), _plain(page["rules"])]
+
+
+def _error_headline(page: Mapping[str, Any]) -> str:
+    if page["mean_mae"] is None:
+        return f"Mean absolute error: –, {page['no_mae']}."
+    return (
+        f"Mean absolute error of {_plain(page['target'])} **{number(page['mean_mae'])}**, R² "
+        f"**{dice(page['mean_r2'])}** over {counted(page['held_out'], 'held-out case')} "
+        f"(split {_plain(page['split'])}); R² of all their voxels {dice(page['pooled_r2'])}."
+    )
+
+
+def _targets(page: Mapping[str, Any]) -> list[str]:
+    if not page["targets"]:
+        return []
+    head = ["target", "MAE", "MSE", "RMSE", "R²", "pooled R²", "cases", "without R²"]
+    rows = [
+        [
+            t["name"],
+            *(number(t[k]) for k in ("mae", "mse", "rmse")),
+            *(dice(t[k]) for k in ("r2", "r2_pooled")),
+            *(count(t[k]) for k in ("n_cases", "n_constant")),
+        ]
+        for t in page["targets"]
+    ]
+    return ["## Errors", _table(head, rows, numbers=True), _plain(page["rules"])]
 
 
 def _quarantine(page: Mapping[str, Any]) -> list[str]:

@@ -11,12 +11,11 @@ MOST_ROWS = 1000
 
 
 def outcome(evidence: Evidence) -> dict[str, Any]:
-    """The page's head: outcome, mean Dice, warnings, quarantined cases."""
+    """The page's head: outcome, warnings, quarantined cases."""
     good, bad = len(evidence.complete), len(evidence.refused)
     return {
         "outcome": {"clean": bool(good) and not bad, "sentence": _sentence(good, bad)},
-        "mean_dice": evidence.scores["mean"]["dice"],
-        "no_dice": _why_no_dice(evidence),
+        "regression": evidence.regression,
         "held_out": len({c.case for c in evidence.held_out}),
         "split": evidence.scores["split"],
         "quarantined": evidence.quarantine,
@@ -25,13 +24,15 @@ def outcome(evidence: Evidence) -> dict[str, Any]:
 
 
 def tables(evidence: Evidence) -> dict[str, Any]:
-    """Figures by class and by case."""
+    """Figures by class and by case, and the page's headline."""
     scores, cases = evidence.scores, evidence.cases
     classes = [
         {"name": name, "color": evidence.color(name), **figures}
         for name, figures in scores["classes"].items()
     ]
     return {
+        "mean_dice": scores["mean"]["dice"],
+        "no_dice": _why_no_dice(evidence),
         "classes": classes,
         "averaged": sum(c["dice"] is not None for c in classes),
         "rules": scores["rules"],

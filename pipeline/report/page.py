@@ -1,4 +1,4 @@
-"""The page: ``page.html`` filled with the report's values."""
+"""The page: ``page.html``, and what it includes, filled with the report's values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from pipeline.report.words import count, counted, dice
+from pipeline.report.words import count, counted, dice, number
 
 
 def html(page: Mapping[str, Any]) -> str:
@@ -19,10 +19,16 @@ def html(page: Mapping[str, Any]) -> str:
     Args:
         page: Values of all sections.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(dice=dice, count=count, counted=counted, csp_source=_csp_source)
-    source = files("pipeline.report").joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(page)
+    environment = Environment(
+        loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined
+    )
+    words = {"dice": dice, "number": number, "count": count, "counted": counted}
+    environment.filters.update(words, csp_source=_csp_source)
+    return environment.get_template("page.html").render(page)
+
+
+def _template(name: str) -> str:
+    return files("pipeline.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _csp_source(script: str) -> str:

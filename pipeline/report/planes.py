@@ -32,9 +32,9 @@ class CaseArrays:
     limits: Limits
     """What is black and what is white in each of the first bands, those that are shown."""
     truth: NDArray[Any]
-    """(*S)."""
+    """Labels, or numbers of a regression, (*S)."""
     prediction: NDArray[Any] | None
-    """(*S); None where there is no mask."""
+    """The same; None where there is no mask."""
     grid: Grid
     """Of these arrays."""
     factors: tuple[int, ...]
@@ -86,7 +86,7 @@ def _plane(case: CaseArrays, view: View, classes: Sequence[LabelClass]) -> dict[
         predicted = view.cut(case.prediction)
         overlay = png(contours(predicted, size, classes, width=line, truth=truth))
     return {
-        "title": _title(case, view),
+        "title": title(case, view),
         "width": width,
         "height": height,
         "share": f"{truth.shape[1] * view.spacing[1]:.4g}",
@@ -96,7 +96,7 @@ def _plane(case: CaseArrays, view: View, classes: Sequence[LabelClass]) -> dict[
     }
 
 
-def _title(case: CaseArrays, view: View) -> str:
+def title(case: CaseArrays, view: View) -> str:
     """The plane's name and its place in the full-size array."""
     if view.axis is None:
         return view.name

@@ -18,7 +18,8 @@ def prediction(evidence: Evidence) -> dict[str, Any]:
     """What the last prediction did, and how far it is from one pass over the whole."""
     if evidence.record is None:
         return {"prediction": [], "seam": ""}
-    return {"prediction": _facts(evidence.record), "seam": _seam(evidence.record["seam"])}
+    seam = _seam(evidence.record["seam"], evidence.regression)
+    return {"prediction": _facts(evidence.record), "seam": seam}
 
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -38,16 +39,22 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _seam(seam: Mapping[str, int] | None) -> str:
+def _seam(seam: Mapping[str, int] | None, regression: bool) -> str:
     if seam is None:
         return "Seams were not measured."
     voxels, different = seam["voxels"], seam["different"]
+    what, by = ("values", " by 1 % of the truth's spread") if regression else ("labels", "")
     if not voxels:
-        return "Seams were not measured: no label was compared."
+        return f"Seams were not measured: no {what[:-1]} was compared."
     if not different:
-        return f"No seams: all {voxels:,} labels compared equal those of one pass over the whole."
+        equal = "are" if regression else "equal"
+        within = " but for 1 % of the truth's spread" if regression else ""
+        return (
+            f"No seams: all {voxels:,} {what} compared {equal} those of one pass over the whole"
+            f"{within}."
+        )
     share = 1e6 * different / voxels
     return (
-        f"{different:,} of {voxels:,} labels compared differ from those of one pass over the whole "
-        f"({share:,.3g} in a million)."
+        f"{different:,} of {voxels:,} {what} compared differ{by} from those of one pass over the "
+        f"whole ({share:,.3g} in a million)."
     )

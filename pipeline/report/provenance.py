@@ -13,6 +13,7 @@ from pipeline.report.words import times
 # Reasons of decisions that the planner does not give reasons for.
 REASONS = {
     "classes": "set in data.classes",
+    "target": "named in data.target; mean and spread of the training cases' truth",
     "channels": "as the images have them",
     "spacing": "median over the cases",
 }
@@ -50,9 +51,18 @@ def _value(value: Any) -> str:
 
 def _decisions(plan: Plan) -> list[tuple[str, str, str]]:
     """Decisions with their values and reasons."""
-    values, reasons = _decided(plan), REASONS | plan.reasons
+    values = _decided(plan)
+    reasons = {name: why for name, why in REASONS.items() if name in values} | plan.reasons
     names = dict.fromkeys([*values, *reasons])
     return [(n.replace("_", " "), values.get(n, "–"), reasons.get(n, "–")) for n in names]
+
+
+def _predicted(plan: Plan) -> dict[str, str]:
+    """What the network predicts."""
+    if plan.target is None:
+        return {"classes": ", ".join(c.name for c in plan.classes)}
+    name, mean, std = plan.target.name, plan.target.mean, plan.target.std
+    return {"target": f"{name}, {mean:.4g} ± {std:.4g}"}
 
 
 def _decided(plan: Plan) -> dict[str, str]:
@@ -62,7 +72,7 @@ def _decided(plan: Plan) -> dict[str, str]:
     norm = getattr(network, "norm", None)
     normed = f", {norm} norm" if norm else ""
     return {
-        "classes": ", ".join(c.name for c in plan.classes),
+        **_predicted(plan),
         "channels": ", ".join(plan.channels),
         "spacing": f"{times(plan.spacing, digits=4)} {plan.unit or ''}".strip(),
         "patch_shape": times(plan.patch_shape),

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.io.files import read_json, read_jsonl, write_atomic
 from pipeline.io.manifest import read_manifest, read_quarantine
+from pipeline.report.distributions import distributions
+from pipeline.report.errors import errors
 from pipeline.report.facts import Evidence, read_model, read_scores
 from pipeline.report.gallery import gallery
 from pipeline.report.markdown import markdown
@@ -29,7 +31,7 @@ class ReportSettings(BaseModel):
 
     cases: Annotated[int, Field(ge=0)] = 6
     """Held-out cases shown as pictures: the worst, the median and the best by mean Dice over
-    classes, in equal parts."""
+    classes, or by mean absolute error, in equal parts."""
 
 
 def report(
@@ -81,7 +83,7 @@ def report(
         "run_name": run_name,
         "settings_text": settings_text,
         **outcome(evidence),
-        **tables(evidence),
+        **(errors(evidence) | distributions(evidence) if evidence.regression else tables(evidence)),
         **training(evidence),
         **gallery(evidence, settings.cases),
         **prediction(evidence),

@@ -20,7 +20,7 @@ def training(evidence: Evidence) -> dict[str, Any]:
     val = {r["step"]: r for r in evidence.log if r["kind"] == "val"}
     curves = [
         _curve("training loss", [_series("loss", train, "loss")], caption=_from_to(train)),
-        _dice_curve(evidence, val),
+        *(_error_curves(val) if evidence.regression else [_dice_curve(evidence, val)]),
         _curve("learning rate", [_series("learning rate", train, "learning_rate")]),
     ]
     return {"curves": [c for c in curves if c["svg"]], "training_lead": _lead(train)}
@@ -57,6 +57,22 @@ def _dice_curve(evidence: Evidence, val: Rows) -> dict[str, Any]:
     series.append(_series("mean", val, "dice"))
     curve = _curve("validation Dice", series, caption=_best(val), y_range=(0.0, 1.0))
     return curve | {"classes": [{"name": n, "color": color} for n, color in colors.items()]}
+
+
+def _error_curves(val: Rows) -> list[dict[str, Any]]:
+    """R² and mean absolute error, means over the validation cases."""
+    return [
+        _curve("validation R²", [_series("R²", val, "r2")], caption=_best_r2(val)),
+        _curve("validation MAE", [_series("MAE", val, "mae")]),
+    ]
+
+
+def _best_r2(val: Rows) -> str:
+    scored = [(row["r2"], -step) for step, row in val.items() if row.get("r2") is not None]
+    if not scored:
+        return ""
+    best, step = max(scored)
+    return f"Best R² {best:.4f}, at step {-step:,}."
 
 
 def _best(val: Rows) -> str:

@@ -10,6 +10,16 @@ def dice(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
+def number(value: float | None) -> str:
+    """A measured number with four digits that count; a dash where there is none.
+
+    Example:
+        >>> number(1234.5), number(0.000123456), number(None)
+        ('1234', '0.0001235', '–')
+    """
+    return "–" if value is None else f"{value:.4g}"
+
+
 def count(value: float | None) -> str:
     """A whole number; a dash where there is none."""
     return "–" if value is None else f"{value:,.0f}"

@@ -13,7 +13,7 @@ from pipeline.ingest import IngestSettings
 from pipeline.io.dataset import DataSettings
 from pipeline.io.location import locate
 from pipeline.patches import PatchSettings
-from pipeline.plan import PlanSettings
+from pipeline.planning import PlanSettings
 from pipeline.predict import PredictSettings
 from pipeline.report import ReportSettings
 from pipeline.run.folder import RunDir

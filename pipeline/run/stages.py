@@ -12,14 +12,14 @@ from pipeline.ingest import ingest
 from pipeline.io.files import write_atomic
 from pipeline.io.manifest import read_manifest, read_quarantine
 from pipeline.patches import patch
-from pipeline.plan import plan
 from pipeline.plan_file import read_plan
+from pipeline.planning import plan
 from pipeline.predict import predict
 from pipeline.report import report
 from pipeline.run.folder import RunDir
 from pipeline.run.settings import RunSettings
 from pipeline.run.settings_file import dump_settings
-from pipeline.score import score
+from pipeline.score import headline, score
 from pipeline.tiled import best_processor
 from pipeline.training import train
 
@@ -127,8 +127,9 @@ def _train(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         checkpoints=run.checkpoints,
         progress=progress,
     )
-    dice = card.training["val_dice"]
-    shown = "no validation case" if dice is None else f"validation Dice {dice:.4f}"
+    found = card.training["val_score"]
+    name = "Dice" if card.plan.target is None else "R²"
+    shown = "no validation case" if found is None else f"validation {name} {found:.4f}"
     return f"model {card.model_id}, {card.training['steps']} steps, {shown}"
 
 
@@ -160,8 +161,7 @@ def _score(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         path=run.scores,
         progress=progress,
     )
-    dice = scores["mean"]["dice"]
-    return "no held-out case to score" if dice is None else f"mean Dice {dice:.4f}"
+    return headline(scores) or "no held-out case to score"
 
 
 def _report(settings: RunSettings, run: RunDir, progress: Progress) -> str:

@@ -16,6 +16,9 @@ from pipeline.space import Shape, Volume, Window
 from pipeline.statistics.extent import joined, nonzero_window
 from pipeline.statistics.intensities import Box, Foreground, Intensities
 from pipeline.statistics.labels import Labels
+from pipeline.statistics.numbers import Numbers
+
+NO_LABEL = 255
 
 
 class CaseStatistics:
@@ -31,6 +34,7 @@ class CaseStatistics:
         classes: Number of classes; 0 where the case has no truth.
         background: Label of the background, which is left out of the foreground's statistics.
         chunk: Chunk of the store, spatial axes; boxes are whole chunks.
+        numbers: Whether the truth holds numbers of a regression; then there are no classes.
     """
 
     def __init__(
@@ -41,12 +45,16 @@ class CaseStatistics:
         classes: int,
         background: int | None,
         chunk: Shape,
+        *,
+        numbers: bool = False,
     ) -> None:
         self.valid_voxels = 0
         """Voxels that hold data."""
         self._foreground = Foreground(classes, background)
         self._nonzero: Window | None = None
-        self._labels = Labels(shape, classes, chunk)
+        # Voxels that have a number are counted and drawn like those of a class.
+        self._labels = Labels(shape, 1 if numbers else classes, chunk)
+        self._numbers = Numbers() if numbers else None
         self._channels = [
             Intensities(np.dtype(dtype), channels, labelled=classes > 0) for _ in range(channels)
         ]
@@ -57,7 +65,7 @@ class CaseStatistics:
         Args:
             window: Where it lies in the volume: whole chunks.
             volume: Voxels, (C, *S), and validity.
-            truth: Labels, (*S); None where the case has no truth.
+            truth: Labels, or numbers, (*S); None where the case has no truth.
 
         Raises:
             GridError: The box shares a chunk with another one.
@@ -70,7 +78,12 @@ class CaseStatistics:
         nonzero = nonzero_window(volume.array, valid)
         if nonzero is not None:
             self._nonzero = joined(self._nonzero, nonzero.shifted(window.start))
-        if truth is not None:
+        if truth is not None and self._numbers is not None:
+            self._numbers.add(window.start, truth, valid)
+            told = np.where(np.isfinite(truth), np.uint8(0), np.uint8(NO_LABEL))
+            self._labels.add(window, told, valid)
+            truth = None  # of no class
+        elif truth is not None:
             self._labels.add(window, truth, valid)
         for intensities, values in zip(self._channels, volume.array, strict=True):
             intensities.add(window.start, Box(values, valid, truth, self._foreground))
@@ -80,6 +93,8 @@ class CaseStatistics:
         self.valid_voxels += other.valid_voxels
         self._nonzero = joined(self._nonzero, other._nonzero)
         self._labels.merge(other._labels)
+        if self._numbers is not None and other._numbers is not None:
+            self._numbers.merge(other._numbers)
         for mine, theirs in zip(self._channels, other._channels, strict=True):
             mine.merge(theirs)
 
@@ -92,12 +107,16 @@ class CaseStatistics:
             each channel; ``foreground``: voxels, mean, std and percentiles of each channel in
             the voxels of classes other than the background, empty where there are none;
             ``class_voxels``: voxels of each class; ``positions``: indices of at most 256 voxels
-            of each class, drawn at random.
+            of each class, drawn at random. Of a regression the voxels with a number are as those
+            of one class that is no foreground, and ``target`` holds count, mean, std, min and max
+            of their numbers (null where there are none), and how many voxels were ``infinite``.
         """
         box = self._nonzero
         labelled = self._labels.to_json()
         counts = enumerate(labelled["class_voxels"])
         seen = sum(n for label, n in counts if label != self._foreground.background)
+        if self._numbers is not None:
+            labelled["target"], seen = self._numbers.to_json(), 0
         return {
             "valid_voxels": self.valid_voxels,
             "nonzero_box": box and {"start": list(box.start), "stop": list(box.stop)},

@@ -31,10 +31,12 @@ class TrainingState:
     """Steps this training will take; None while their number is being measured."""
     elapsed_s: float = 0.0
     """Seconds trained before this process started."""
-    best_dice: float | None = None
-    """Highest validation Dice so far; None before the first validation that gave one."""
+    best_score: float | None = None
+    """Highest validation score so far; None before the first validation that gave one."""
     best_step: int = 0
     """The step of the best weights; 0: none are stored yet."""
+    stale: int = 0
+    """Validations in a row that were no better than the best."""
 
     @classmethod
     def fresh(cls, key: str, model: nn.Module, optimizer: Optimizer) -> TrainingState:
@@ -52,8 +54,9 @@ class TrainingState:
             "position": self.position,
             "total_steps": self.total_steps,
             "elapsed_s": self.elapsed_s,
-            "best_dice": self.best_dice,
+            "best_score": self.best_score,
             "best_step": self.best_step,
+            "stale": self.stale,
         }
         save_tensors(path, value)
 
@@ -70,18 +73,24 @@ class TrainingState:
         self.position = value["position"]
         self.total_steps = value["total_steps"]
         self.elapsed_s = value["elapsed_s"]
-        self.best_dice = value["best_dice"]
+        self.best_score = value["best_score"]
         self.best_step = value["best_step"]
+        self.stale = value["stale"]
         return True
 
-    def improved(self, dice: float | None, step: int) -> bool:
+    def improved(self, score: float | None, step: int) -> bool:
         """Take note of a validation; whether its weights are the ones to keep.
 
-        Without validation cases there is no Dice, and the latest weights are kept.
+        Without validation cases there is no score, and the latest weights are kept. Weights as
+        good as the best are kept too, but for patience they are no progress.
         """
-        if dice is not None and self.best_dice is not None and dice < self.best_dice:
-            return False
-        self.best_dice, self.best_step = dice, step
+        if score is None or self.best_score is None or score > self.best_score:
+            self.stale = 0
+        else:
+            self.stale += 1
+            if score < self.best_score:
+                return False
+        self.best_score, self.best_step = score, step
         return True
 
     @torch.no_grad()

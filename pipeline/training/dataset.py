@@ -22,7 +22,7 @@ from pipeline.io.patch_store import PatchStore
 from pipeline.training.transforms import Augment
 
 
-class PatchDataset(Dataset[tuple[Tensor, Tensor, int]]):
+class PatchDataset(Dataset[dict[str, Tensor | int]]):
     """Augmented patches by position.
 
     Args:
@@ -39,14 +39,13 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, int]]):
         self._count = len(PatchStore(path))
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int]:
-        """Image (C, *S), label (*S) and patch number at a position."""
+    def __getitem__(self, position: int) -> dict[str, Tensor | int]:
+        """``image`` (C, *S), ``label`` (*S), maybe ``weight`` (*S), and patch ``number``."""
         if self._store is None:  # opened in the worker: no handle crosses a process border
             self._store = PatchStore(self._path)
         number = self._number(position)
-        image, label = self._store.read(number)
         seed = int(np.random.SeedSequence([self._seed, position]).generate_state(1)[0])
-        return *self._augment(image, label, seed), number
+        return {**self._augment(self._store.read(number), seed), "number": number}
 
     def __len__(self) -> int:
         """Patches in the store; positions go on beyond it, pass after pass."""

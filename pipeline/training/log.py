@@ -71,7 +71,7 @@ class TrainingLog:
     def validation(self, step: int, position: int, found: dict[str, Any]) -> None:
         """Take note of a validation."""
         self._append({"kind": "val", "step": step, "position": position, **found})
-        self._print({"event": "validation", "step": step, "dice": found["dice"]})
+        self._print({"event": "validation", "step": step, **found})
         self._since = time.monotonic()
 
     def _say(self, step: int, loss: float, budget: Budget) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import DiceCELoss, build_model
+from models import build_model, load_pretrained
+from models.optimisers import build_optimiser
 from pipeline.errors import TrainingError
 from pipeline.io.patch_store import PatchStore
-from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.model_file import save_model
 from pipeline.plan_file import Plan
 from pipeline.tiled import Processor, Tiling
@@ -22,7 +22,8 @@ from pipeline.training.checkpoint import TrainingState
 from pipeline.training.dataset import PatchDataset, PositionSampler, batches
 from pipeline.training.distributed import Ranks
 from pipeline.training.log import TrainingLog
-from pipeline.training.schedule import Budget, learning_rate
+from pipeline.training.loss import PlannedLoss
+from pipeline.training.schedule import Budget, learning_rate_share
 from pipeline.training.settings import TrainSettings
 from pipeline.training.transforms import Augment
 from pipeline.training.validate import validate
@@ -59,14 +60,14 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
     """
     plan, settings = task.plan, task.settings
     torch.manual_seed(settings.seed)
-    model = processor.place(build_model(plan.network), plan.ndim).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    network = build_model(plan.network)
+    load_pretrained(network)
+    model = processor.place(network, plan.ndim).train()
+    optimizer = build_optimiser(settings.optimiser, model.parameters())
     state = TrainingState.fresh(task.key, model, optimizer)
     state.restore(task.checkpoints / "last.pt")
     wrapped = ranks.wrap(model)
-    loss_of = DiceCELoss(background=plan.background is None, ignore_index=_ignored(plan))
+    loss_of = PlannedLoss(plan)
     loader = _loader(task, state.position, ranks, processor)
     budget = Budget(settings, state.total_steps, state.elapsed_s)
     log = TrainingLog(task.checkpoints / "log.jsonl", state.position, plan.batch_size, ranks.first)
@@ -76,17 +77,18 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
     while budget.total_steps is None or step < budget.total_steps:
         # A batch: its patches, their augmentation and the rate follow from the position.
         with log.waiting():
-            images, labels, numbers = next(loader)  # (b, C, *S), (b, *S), (b,)
-        rate = learning_rate(step, budget.total_steps, settings.learning_rate)
+            batch = next(loader)  # image (b, C, *S), label (b, *S), maybe weight, number (b,)
+        share = learning_rate_share(step, budget.total_steps, settings)
+        rate = share * settings.optimiser.learning_rate
         for group in optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(settings.seed + state.position)
 
         # An update.
         with processor.autocast():
-            logits = wrapped(processor.tensor(images))  # (b, C, *S) -> (b, K, *S)
-        loss = loss_of(logits, labels.to(ranks.device, non_blocking=True))
-        _refuse_not_finite(loss, numbers, task.patches)
+            logits = wrapped(processor.tensor(batch["image"]))  # (b, C, *S) -> (b, K, *S)
+        loss = loss_of(logits, batch)
+        _refuse_not_finite(loss, batch["number"], task.patches)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
@@ -104,9 +106,11 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
                     state.average, task.validation, plan, task.tiling, processor, ranks
                 )
             log.validation(step, state.position, found)
-            if state.improved(found["dice"], step) and ranks.first:
-                facts = {"steps": step, "position": state.position, "val_dice": found["dice"]}
+            if state.improved(found["score"], step) and ranks.first:
+                facts = {"steps": step, "position": state.position, "val_score": found["score"]}
                 save_model(task.checkpoints / "best.pt", state.average.state_dict(), plan, facts)
+            if settings.patience is not None and state.stale >= settings.patience:
+                budget.total_steps = step  # no progress for long enough: this was the last step
         stopping = bool(ranks.agree(int(stop.asked)))
         if ranks.first and (stopping or budget.checkpoint_due(step)):
             state.total_steps, state.elapsed_s = budget.total_steps, budget.elapsed_s
@@ -118,15 +122,18 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
 def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) -> Iterator[Any]:
     plan, settings = task.plan, task.settings
     mirror = settings.mirror == "all" or (settings.mirror == "auto" and plan.ndim == 2)
-    augment = Augment(plan.patch_shape, settings.augmentation, mirror, _ignored(plan))
+    augment = Augment(
+        plan.patch_shape,
+        settings.augmentation,
+        mirror,
+        plan.no_label,
+        elastic=settings.elastic,
+        mirrored=any(plan.margin),
+    )
     dataset = PatchDataset(task.patches, augment, settings.seed)
     sampler = PositionSampler(position, plan.batch_size, ranks.rank, ranks.count)
     pin = processor.device != "cpu"
     return iter(batches(dataset, sampler, settings.loader_workers, pin))
-
-
-def _ignored(plan: Plan) -> int:
-    return no_label(label_dtype(len(plan.classes)))
 
 
 def _refuse_not_finite(loss: Tensor, numbers: Tensor, patches: Path) -> None:
@@ -136,7 +143,7 @@ def _refuse_not_finite(loss: Tensor, numbers: Tensor, patches: Path) -> None:
     met = ", ".join(sorted({cases[int(n)] for n in numbers}))
     raise TrainingError(
         f"the loss is not a number on a batch of {met}: look at these cases, or lower "
-        "train.learning_rate; the last good checkpoint stands"
+        "train.optimiser.learning_rate; the last good checkpoint stands"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from pipeline.training.settings import TrainSettings
 
 def task_to_json(task: TrainTask) -> dict[str, Any]:
     """A task as JSON values."""
-    tiling = task.tiling
     return {
         "key": task.key,
         "plan": task.plan.model_dump(mode="json"),
@@ -32,13 +31,13 @@ def task_to_json(task: TrainTask) -> dict[str, Any]:
         "patches": str(task.patches),
         "validation": [str(path) for path in task.validation],
         "checkpoints": str(task.checkpoints),
-        "tiling": [tiling.blend, tiling.stride, tiling.halo, tiling.tile],
+        "tiling": asdict(task.tiling),
     }
 
 
 def task_from_json(value: dict[str, Any]) -> TrainTask:
     """The task that ``task_to_json`` wrote."""
-    blend, *sizes = value["tiling"]
+    tiling = {k: tuple(v) if isinstance(v, list) else v for k, v in value["tiling"].items()}
     return TrainTask(
         key=value["key"],
         plan=Plan.model_validate(value["plan"]),
@@ -46,7 +45,7 @@ def task_from_json(value: dict[str, Any]) -> TrainTask:
         patches=Path(value["patches"]),
         validation=tuple(Path(path) for path in value["validation"]),
         checkpoints=Path(value["checkpoints"]),
-        tiling=Tiling(blend, *(tuple(size) for size in sizes)),
+        tiling=Tiling(**tiling),  # type: ignore[arg-type]
     )
 
 

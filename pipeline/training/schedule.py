@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from models.optimisers import OneCycleSchedule, learning_rate_factor
 from pipeline.training.distributed import Ranks
 from pipeline.training.settings import TrainSettings
 
-WARMUP_STEPS = 40
-"""Steps over which the learning rate rises."""
 WARM_STEPS, MEASURED_STEPS = 4, 16
 """Steps that fill caches, and steps after them by which the pace is measured."""
 
 
-def learning_rate(step: int, total_steps: int | None, highest: float) -> float:
-    """Linear warm-up, then a cosine to 0 (Loshchilov and Hutter 2017).
+def learning_rate_share(step: int, total_steps: int | None, settings: TrainSettings) -> float:
+    """Give the learning rate of a step as a share of its highest: warm-up, then the schedule.
 
     Args:
         step: Step about to be taken, from 0.
-        total_steps: Steps of the training; None while not known, which is during warm-up.
-        highest: Rate at the end of the warm-up.
+        total_steps: Steps of the training; None while not known, which is in its first steps.
+        settings: Warm-up and schedule.
 
     Example:
-        >>> [round(learning_rate(step, 1000, 0.4), 3) for step in (0, 40, 1000)]
-        [0.01, 0.4, 0.0]
+        >>> [round(learning_rate_share(step, 1000, TrainSettings()), 3) for step in (0, 40, 1000)]
+        [0.025, 1.0, 0.0]
     """
-    warmup = WARMUP_STEPS if total_steps is None else min(WARMUP_STEPS, max(1, total_steps // 5))
-    if step < warmup or total_steps is None:
-        return highest * min(1.0, (step + 1) / warmup)
-    share = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    return highest * 0.5 * (1 + math.cos(math.pi * share))
+    warmup = 0 if isinstance(settings.schedule, OneCycleSchedule) else settings.warmup_steps
+    if total_steps is None:
+        share = 0.0
+    else:
+        warmup = min(warmup, total_steps // 5)
+        share = min(1.0, max(0, step - warmup) / max(1, total_steps - warmup))
+    if step < warmup:
+        return (step + 1) / warmup
+    return learning_rate_factor(settings.schedule, share)
 
 
 class Budget:

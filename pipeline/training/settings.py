@@ -6,6 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.optimisers import AdamWSettings, CosineSchedule, OptimiserSettings, ScheduleSettings
+
+
+class ElasticSettings(BaseModel):
+    """Smooth random deformation (Ronneberger et al. 2015)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    probability: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the patches that are deformed."""
+    points: Annotated[int, Field(ge=2)] = 3
+    """Points along each axis that are moved; between them the movement is interpolated."""
+    std: Annotated[float, Field(gt=0)] = 10.0
+    """Standard deviation of the movement of a point along each axis, in voxels."""
+
 
 class TrainSettings(BaseModel):
     """How long and by what recipe the network is trained."""
@@ -18,12 +33,19 @@ class TrainSettings(BaseModel):
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Optimizer updates; with ``max_minutes: null`` two runs give the same weights bit for bit
     on the same CPU. Null: as many as the minutes allow."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """Of AdamW at its highest, after the warm-up; it then falls to 0 along a cosine."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Of AdamW."""
+    optimiser: OptimiserSettings = AdamWSettings()
+    """How weights follow gradients, and the learning rate at its highest."""
+    schedule: ScheduleSettings = CosineSchedule()
+    """How the learning rate changes after the warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 40
+    """Steps in which the learning rate rises to its highest, a fifth of the training at most;
+    a one-cycle schedule rises by itself."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Validations in a row without a better score after which training ends; null: it goes on."""
     augmentation: Annotated[float, Field(ge=0, le=2)] = 1.0
     """Strength of rotation, scaling, noise, contrast and the rest; 0: patches as they are."""
+    elastic: ElasticSettings | None = None
+    """Elastic deformation, besides; null: none, as nnU-Net today."""
     mirror: Literal["auto", "all", "none"] = "auto"
     """Flips, and 90 degree turns in 2-D. ``auto``: in 2-D only, since a scan's left and right,
     front and back are not alike."""

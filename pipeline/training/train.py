@@ -45,7 +45,7 @@ def plan_train(
     """
     store = PatchStore(patches)
     small = any(n < p for n, p in zip(store.attributes["shape"], plan.patch_shape, strict=True))
-    if small or store.attributes["classes"] != len(plan.classes):
+    if small or store.attributes.get("plan") != plan.patch_key:
         raise StoreError(f"{patches} was cut for another plan: run `segflow patch` again")
     rows = [r for r in read_manifest(manifest) if r.split == "val" and r.status == "complete"]
     held_out = rows[: settings.validation_cases]
@@ -117,7 +117,8 @@ def train(
             f"a batch of {plan.batch_size} patches cannot be shared by {processes} processes: "
             "set plan.batch_size to a multiple of train.processes"
         )
-    launch("pipeline.training.rank", task_to_json(task), processes, _listener(progress))
+    score_name = "R²" if plan.target else "Dice"
+    launch("pipeline.training.rank", task_to_json(task), processes, _listener(progress, score_name))
     card = read_card(checkpoints / "best.pt")
     write_json(finished, {"key": task.key, "model_id": card.model_id, **card.training})
     return card
@@ -128,13 +129,13 @@ def _sharers(batch_size: int, devices: int) -> int:
     return max(n for n in range(1, max(1, devices) + 1) if batch_size % n == 0)
 
 
-def _listener(progress: Progress) -> Callable[[dict[str, Any]], None]:
+def _listener(progress: Progress, score_name: str) -> Callable[[dict[str, Any]], None]:
     """Turns the messages of the first process into progress."""
     last = {"step": 0, "total": 0, "val": ""}
 
     def hear(message: dict[str, Any]) -> None:
-        if message.get("event") == "validation" and message["dice"] is not None:
-            last["val"] = f", validation Dice {message['dice']:.4f}"
+        if message.get("event") == "validation" and message["score"] is not None:
+            last["val"] = f", validation {score_name} {message['score']:.4f}"
         if message.get("event") != "step":
             return
         speed = message["patches_per_s"]

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.io.mask_store import mask_windows
 from pipeline.io.volume_store import VolumeStore
-from pipeline.metrics import class_counts, confusion, mean
-from pipeline.network_tiling import voxel_reader
+from pipeline.metrics import ErrorSums, class_counts, confusion, mean
 from pipeline.plan_file import Plan
-from pipeline.tiled import Processor, Tiling, predict_labels
+from pipeline.planned_case import PlannedCase, predict_case
+from pipeline.tiled import Processor, Tiling
 from pipeline.training.distributed import Ranks
 
 
@@ -31,32 +31,52 @@ def validate(
     """Predict cases whole and score them, shared among the processes.
 
     Returns:
-        ``dice``: mean over classes of the mean over cases, None where no class occurs;
-        ``classes``: mean over cases by class name.
+        ``score``, which is better the higher it is: of a segmentation the Dice, mean over classes
+        of the mean over cases; of a regression R², mean over cases. None where it has no meaning.
+        Beside it ``dice`` and ``classes``, by name, or ``r2`` and ``mae``.
     """
-    classes = len(plan.classes)
-    counts = torch.zeros(len(stores), classes, classes, dtype=torch.int64)
-    for i in range(ranks.rank, len(stores), ranks.count):
-        counts[i] = torch.from_numpy(_case(model, VolumeStore(stores[i]), plan, tiling, processor))
-    counts = ranks.total(counts.to(ranks.device)).cpu()
+    found = []
+    for i, path in enumerate(stores):
+        mine = i % ranks.count == ranks.rank
+        counted = _case(model, VolumeStore(path), plan, tiling, processor) if mine else None
+        found.append(counted if counted is not None else _nothing(plan))
+    counts = torch.from_numpy(np.array([*found, _nothing(plan)]))
+    counts = ranks.total(counts.to(ranks.device)).cpu()[: len(stores)]
+    return _errors(counts) if plan.target else _dice(counts, plan)
+
+
+def _nothing(plan: Plan) -> NDArray[Any]:
+    if plan.target:
+        return np.zeros(5, np.float64)
+    return np.zeros((len(plan.classes),) * 2, np.int64)
+
+
+def _case(
+    model: nn.Module, store: VolumeStore, plan: Plan, tiling: Tiling, processor: Processor
+) -> NDArray[Any]:
+    """A case's confusion matrix, (K, K), or the sums of its errors, (5,)."""
+    case, total = PlannedCase.of(store, plan), _nothing(plan)
+    for window in mask_windows(store.grid.shape, plan.mask_dtype):
+        made = predict_case(model, case, window, tiling, processor, plan.decision)
+        truth = store.read_truth(window)
+        if plan.target:
+            total += np.array(ErrorSums.of(made, truth).to_list())
+        else:
+            total += confusion(made, truth, len(plan.classes))
+    return total
+
+
+def _dice(counts: Tensor, plan: Plan) -> dict[str, Any]:
     by_class: dict[str, float | None] = {}
     for label in plan.label_classes:
         if not label.background:
             scored = [class_counts(matrix.numpy())[label.label].dice for matrix in counts]
             by_class[label.name] = mean([dice for dice in scored if dice is not None])
-    return {"dice": mean([d for d in by_class.values() if d is not None]), "classes": by_class}
+    dice = mean([d for d in by_class.values() if d is not None])
+    return {"score": dice, "dice": dice, "classes": by_class}
 
 
-def _case(
-    model: nn.Module, store: VolumeStore, plan: Plan, tiling: Tiling, processor: Processor
-) -> NDArray[np.int64]:
-    """A case's confusion matrix, (K, K)."""
-    scalings = plan.normalisation.scalings(store.statistics)
-    shape = store.grid.shape
-    total = np.zeros((len(plan.classes),) * 2, np.int64)
-
-    read = voxel_reader(store, scalings)
-    for window in mask_windows(shape, len(plan.classes)):
-        labels = predict_labels(model, read, shape, window, tiling, processor)
-        total += confusion(labels, store.read_truth(window), len(plan.classes))
-    return total
+def _errors(counts: Tensor) -> dict[str, Any]:
+    cases = [ErrorSums.from_list(row.tolist()) for row in counts]
+    r2 = mean([case.r2 for case in cases if case.r2 is not None])
+    return {"score": r2, "r2": r2, "mae": mean([c.mae for c in cases if c.mae is not None])}

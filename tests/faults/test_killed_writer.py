@@ -27,7 +27,7 @@ shape = (600, 700)
 labels = np.random.default_rng(0).integers(0, 2, shape, dtype=np.uint8)
 classes = (LabelClass(0, "background", True), LabelClass(1, "cell"))
 writer = MaskWriter.create(path, MaskSpec(voxel_grid(shape), classes, "key", {}))
-for number, window in enumerate(mask_windows(shape, 2)):
+for number, window in enumerate(mask_windows(shape, "uint8")):
     if number == 2 and death.startswith("write"):
         die()
     writer.write(window, labels[window.slices])

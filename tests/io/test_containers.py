@@ -644,7 +644,7 @@ def test_segflows_own_masks_are_sources_where_they_are_complete(tmp_path):
     labels = (VOXELS % 2).astype(np.uint8)
     labels[0, 0] = 255
     writer = MaskWriter.create(tmp_path / "a.zarr", spec)
-    for window in mask_windows(VOXELS.shape, 2):
+    for window in mask_windows(VOXELS.shape, "uint8"):
         writer.write(window, labels[window.slices])
     shutil.copytree(tmp_path / ".a.zarr.partial", tmp_path / "b.zarr")
     with pytest.raises(CaseError, match=r"b.zarr is a segflow store that is not complete. Run the"):

@@ -10,13 +10,14 @@ from pipeline.io.downsample import downsample
 from pipeline.io.mask_store import MaskSpec, MaskStore, MaskWriter, mask_windows
 from pipeline.io.ngff import LabelClass
 from pipeline.io.patch_store import (
+    Patch,
     PatchSpec,
     PatchStore,
     create_patches,
     publish_patches,
     write_patches,
 )
-from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter, no_label
+from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter, label_dtype, no_label
 from pipeline.space import Volume, Window, crop, voxel_grid
 
 CLASSES = (LabelClass(0, "background", True), LabelClass(1, "cell"))
@@ -28,7 +29,7 @@ def mask_spec(shape, key="key"):
 
 def write_mask(path, labels, key="key"):
     writer = MaskWriter.create(path, mask_spec(labels.shape, key))
-    for window in mask_windows(labels.shape, 2):
+    for window in mask_windows(labels.shape, "uint8"):
         MaskWriter(path).write(window, labels[window.slices])
     writer.finish()
 
@@ -93,27 +94,37 @@ def test_a_mask_comes_back_as_it_was_written_with_its_provenance(tmp_path):
 
 def test_many_classes_need_two_bytes():
     classes = tuple(LabelClass(i, f"c{i}") for i in range(300))
-    assert len(mask_windows((10, 10), len(classes))) == 1
+    assert len(mask_windows((10, 10), label_dtype(len(classes)))) == 1
     assert no_label("uint16") == 65535
 
 
-def test_patches_come_back_and_part_of_a_shard_is_refused(tmp_path):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_patches_come_back_and_part_of_a_shard_is_refused(tmp_path, weighted):
     random = np.random.default_rng(0)
-    spec = PatchSpec(count=5, channels=2, shape=(8, 9), classes=3, key="key")
-    image = random.normal(size=(5, 2, 8, 9)).astype(np.float16)
-    label = random.integers(0, 3, (5, 8, 9), dtype=np.uint8)
+    spec = PatchSpec(5, 2, (8, 9), label_dtype="uint8", weighted=weighted, key="key")
+    made = [
+        Patch(
+            random.normal(size=(2, 8, 9)).astype(np.float16),
+            random.integers(0, 3, (8, 9), dtype=np.uint8),
+            random.uniform(size=(8, 9)).astype(np.float16) if weighted else None,
+        )
+        for _ in range(5)
+    ]
     create_patches(tmp_path / "p.zarr", spec)
     with pytest.raises(StoreError, match=r"patches 0..3 are not whole shards of 5: plan them"):
-        write_patches(tmp_path / "p.zarr", range(3), image[:3], label[:3])
+        write_patches(tmp_path / "p.zarr", range(3), made[:3])
     for numbers in spec.shards:
-        part = slice(numbers.start, numbers.stop)
-        write_patches(tmp_path / "p.zarr", numbers, image[part], label[part])
+        write_patches(tmp_path / "p.zarr", numbers, made[numbers.start : numbers.stop])
     publish_patches(tmp_path / "p.zarr", {"note": 1})
     read = PatchStore(tmp_path / "p.zarr")
     assert len(read) == 5 and read.attributes["note"] == 1
-    for number in range(5):
-        np.testing.assert_array_equal(read.read(number)[0], image[number])
-        np.testing.assert_array_equal(read.read(number)[1], label[number])
+    for number, patch in enumerate(made):
+        found = read.read(number)
+        np.testing.assert_array_equal(found.image, patch.image)
+        np.testing.assert_array_equal(found.label, patch.label)
+        assert (found.weight is None) != weighted
+        if weighted:
+            np.testing.assert_array_equal(found.weight, patch.weight)
 
 
 @pytest.mark.parametrize(

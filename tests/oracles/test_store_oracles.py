@@ -42,7 +42,7 @@ def mask_of(tmp_path):
     def write(grid, labels=LABELS):
         path = tmp_path / "mask.zarr"
         writer = MaskWriter.create(path, MaskSpec(grid, CLASSES, "key", {}))
-        for window in mask_windows(labels.shape, len(CLASSES)):
+        for window in mask_windows(labels.shape, "uint8"):
             writer.write(window, labels[window.slices])
         writer.finish()
         return path

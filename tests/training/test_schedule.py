@@ -6,7 +6,7 @@ from pipeline.training.schedule import (
     MEASURED_STEPS,
     WARM_STEPS,
     Budget,
-    learning_rate,
+    learning_rate_share,
     validation_due,
 )
 
@@ -15,11 +15,11 @@ ALONE = Ranks(0, 1, "cpu")
 
 @pytest.mark.parametrize("total", [1, 3, 40, 1000])
 def test_the_rate_rises_to_its_highest_and_falls_towards_zero(total):
-    rates = [learning_rate(step, total, 0.1) for step in range(total)]
+    rates = [learning_rate_share(step, total, TrainSettings()) for step in range(total)]
     top = rates.index(max(rates))
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert max(rates) == pytest.approx(0.1)
+    assert max(rates) == 1.0
     assert min(rates) > 0
 
 

@@ -51,7 +51,9 @@ class CheckedCase:
     channels: tuple[dict[str, float], ...] = ()
     """``mean``, ``std``, ``min`` and ``max`` of each channel."""
     class_voxels: tuple[int, ...] | None = None
-    """Voxels of each class; None where there is no mask."""
+    """Voxels of each class, or in a regression those that have a number; None: no mask."""
+    target: dict[str, Any] | None = None
+    """The numbers of a regression, as ``CaseStatistics`` has them; None where there are none."""
     sources: tuple[SourceFile, ...] = ()
     """Its files, with their sums."""
 
@@ -98,6 +100,7 @@ def _checked(task: IngestTask) -> CheckedCase:
         valid_voxels=found["valid_voxels"],
         channels=tuple(_figures(channel) for channel in found["channels"]),
         class_voxels=tuple(found["class_voxels"]) if labelled else None,
+        target=found.get("target"),
         sources=sources,
     )
 

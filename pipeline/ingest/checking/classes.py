@@ -41,6 +41,8 @@ def cases_with(cases: Sequence[CheckedCase], label: int) -> int:
 def value_gap(found: Compared) -> Iterator[Finding]:
     """A mask value between those of the classes that no class has."""
     used = {v for c in found.data.classes for v in c.values}
+    if not used:
+        return
     gap = sorted({*range(min(used), max(used))} - used - set(found.data.ignore_values))
     # 0 and 255, or 10, 20, 30, are a way of writing; 0, 1, 3 is a class that may be forgotten.
     if found.labelled and gap and len(gap) < len(used):

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.errors import CaseError
 from pipeline.execute import Done, ExecuteSettings, Progress, run_tasks, silent
 from pipeline.ingest.case import IngestTask
-from pipeline.ingest.checking import classes, listing, places, voxels
+from pipeline.ingest.checking import classes, listing, numbers, places, voxels
 from pipeline.ingest.checking.case import CheckedCase, check_case
 from pipeline.ingest.checking.compared import Compared
 from pipeline.ingest.checking.findings import Finding, named, of_all, refused
@@ -31,6 +31,10 @@ LOOKS: tuple[Callable[[Compared], Iterator[Finding]], ...] = (
     voxels.outliers,
     classes.classes,
     classes.value_gap,
+    numbers.infinite,
+    numbers.constant,
+    numbers.marks,
+    numbers.outliers,
     places.crs,
     places.resolution,
     places.orientation,

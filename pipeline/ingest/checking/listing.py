@@ -27,14 +27,16 @@ def listing_findings(data: DataSettings, cases: Sequence[CaseFiles]) -> Iterator
     if data.layout != "msd":
         return
     content = json.loads((root_of(data) / "dataset.json").read_text())
-    yield from _keys(content)
+    yield from _keys(content, labels=data.task == "segmentation")
     yield from _counts(content)
-    yield from _labels(content, data)
+    if data.task == "segmentation":
+        yield from _labels(content, data)
     yield from _unlisted(cases)
 
 
-def _keys(content: dict[str, Any]) -> Iterator[Finding]:
-    wanted = {"labels": ("labels",), "modality": ("modality", "channel_names")}
+def _keys(content: dict[str, Any], *, labels: bool) -> Iterator[Finding]:
+    wanted: dict[str, tuple[str, ...]] = {"labels": ("labels",)} if labels else {}
+    wanted |= {"modality": ("modality", "channel_names")}
     for key, names in wanted.items():
         if not any(name in content for name in names):
             yield _warning(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipeline.ingest.checking.classes import cases_with
 from pipeline.ingest.checking.compared import Compared
 from pipeline.ingest.checking.findings import Finding
 from pipeline.ingest.checking.places import crs_name
+from pipeline.statistics.moments import Moments
 
 DIGITS = 9
 """Of a share, a spacing or a size."""
@@ -39,6 +41,8 @@ class Checked:
             ``channels``, ``dtype``, ``spacing``, ``unit``, ``crs``, ``class_voxels`` by name,
             ``valid_share`` and ``findings`` of each; ``dataset``: the findings about all of it,
             and what its usable cases are; ``counts`` of cases by status and of findings by code.
+            In a regression ``target`` stands for ``class_voxels`` and for the classes: count,
+            share of the voxels with data, mean, std, min and max of the numbers.
         """
         by_case: defaultdict[str | None, list[Finding]] = defaultdict(list)
         for finding in self.findings:
@@ -62,7 +66,7 @@ class Checked:
             "status": _status(findings),
             "split": self.usable.splits[case.case],
             **dict.fromkeys(("shape", "channels", "dtype", "spacing", "unit", "crs")),
-            **dict.fromkeys(("class_voxels", "valid_share")),
+            **dict.fromkeys((self._truth_key, "valid_share")),
         }
         if case.header is not None:
             grid = case.header.grid
@@ -72,15 +76,24 @@ class Checked:
             row |= {"crs": None if grid.crs is None else crs_name(grid.crs)}
             if case.valid_voxels:
                 row["valid_share"] = _rounded(case.valid_voxels / prod(grid.shape))
-        if case.class_voxels is not None:
+        if case.target is not None:
+            row["target"] = target_of([case])
+        elif case.class_voxels is not None:
             names = [c.name for c in self.usable.data.classes]
             row["class_voxels"] = dict(zip(names, case.class_voxels, strict=True))
         return row | {"findings": [asdict(finding) for finding in findings]}
 
+    @property
+    def _truth_key(self) -> str:
+        return "target" if self.usable.data.task == "regression" else "class_voxels"
+
     def _dataset(self) -> dict[str, Any]:
         headers = [header for _, header in self.usable.headers]
+        data = self.usable.data
+        numbers = {"target": {"name": data.target, **target_of(self.usable.labelled)}}
         return {
             "classes": self._classes(),
+            **(numbers if data.task == "regression" else {}),
             "shapes": _range(header.grid.shape for header in headers),
             "spacings": _range(header.grid.spacing for header in headers),
             "units": _counted(header.grid.unit for header in headers),
@@ -102,6 +115,21 @@ class Checked:
             name: {"voxels": n, "share": _rounded(n / whole), "cases": cases_with(labelled, label)}
             for label, (name, n) in enumerate(zip(names, voxels, strict=True))
         }
+
+
+def target_of(cases: Iterable[CheckedCase]) -> dict[str, Any]:
+    """The numbers of cases together: count, share of voxels with data, mean, std, min, max."""
+    told = [(c.target, c.valid_voxels) for c in cases if c.target is not None]
+    known = [target for target, _ in told if target["count"]]
+    count, valid = sum(target["count"] for target in known), sum(voxels for _, voxels in told)
+    found: dict[str, Any] = {"count": count, "share": _rounded(count / (valid or 1))}
+    if not known:
+        return {**found, **dict.fromkeys(("mean", "std", "min", "max"))}
+    parts = [Moments(t["count"], t["mean"], t["count"] * t["std"] ** 2) for t in known]
+    whole = reduce(Moments.joined, parts)
+    ends = (min(t["min"] for t in known), max(t["max"] for t in known))
+    figures = zip(("mean", "std", "min", "max"), (whole.mean, whole.std, *ends), strict=True)
+    return {**found, **{name: _rounded(value) for name, value in figures}}
 
 
 def _status(findings: Iterable[Finding]) -> str:

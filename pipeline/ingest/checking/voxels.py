@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.ingest.checking.compared import Compared
 from pipeline.ingest.checking.findings import Finding, kinds, of_all
@@ -48,11 +50,12 @@ def unmarked(found: Compared) -> Iterator[Finding]:
         if case.class_voxels is None:
             continue
         if not sum(case.class_voxels):
+            names = "names no class" if case.target is None else "holds no number"
             yield Finding(
                 case.case,
                 "empty-mask",
                 "warning",
-                "its mask names no class anywhere: all of it is ignored or no data.",
+                f"its mask {names} anywhere: all of it is ignored or no data.",
                 "Look at the mask; nothing can be learnt from the case.",
             )
         elif background is not None and sum(case.class_voxels) == case.class_voxels[background]:
@@ -107,18 +110,39 @@ def outliers(found: Compared) -> Iterator[Finding]:
         return
     means = np.array([[c["mean"] for c in case.channels] for case in found.cases])  # (n, C)
     for channel, values in enumerate(means.T, start=1):
-        far = int(np.argmax(np.abs(values - np.median(values))))
-        others = np.delete(values, far)
-        mean, std = float(others.mean()), float(others.std())
-        if std > 0 and abs(values[far] - mean) > OUTLIER_STDS * std:
+        odd = outlier(values)
+        if odd is not None:
             yield Finding(
-                found.cases[far].case,
+                found.cases[odd.place].case,
                 "intensity-outlier",
                 "warning",
-                f"its mean in channel {channel} is {values[far]:.4g}, that of the other cases "
-                f"{mean:.4g} ± {std:.2g}.",
+                f"its mean in channel {channel} is {odd.value:.4g}, that of the other cases "
+                f"{odd.mean:.4g} ± {odd.std:.2g}.",
                 "Look at the image: is it in another unit or scale, or damaged?",
             )
+
+
+class Outlier(NamedTuple):
+    """A number far from all others."""
+
+    place: int
+    """Which it is."""
+    value: float
+    """It."""
+    mean: float
+    """Of the others."""
+    std: float
+    """Of the others."""
+
+
+def outlier(values: NDArray[np.float64]) -> Outlier | None:
+    """The number farthest from the median, where it is far from all others, which differ."""
+    far = int(np.argmax(np.abs(values - np.median(values))))
+    others = np.delete(values, far)
+    mean, std = float(others.mean()), float(others.std())
+    if std > 0 and abs(values[far] - mean) > OUTLIER_STDS * std:
+        return Outlier(far, float(values[far]), mean, std)
+    return None
 
 
 def dtype(found: Compared) -> Iterator[Finding]:

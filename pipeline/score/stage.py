@@ -1,44 +1,33 @@
-"""Masks + truth → exact integer counts → Dice and the rest."""
+"""Every mask against its truth, window by window, and the scores written down."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import CaseError, NothingUsableError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.files import write_atomic, write_json
 from pipeline.io.manifest import ManifestRow, QuarantineRow, replace_quarantine, usable_cases
 from pipeline.io.mask_store import MaskStore
-from pipeline.io.ngff import LabelClass
 from pipeline.io.volume_store import VolumeStore
-from pipeline.metrics import class_counts, confusion, mean
+from pipeline.metrics import ErrorSums, confusion
 from pipeline.model_file import read_card
+from pipeline.plan_file import Plan
+from pipeline.score import classes, numbers
+from pipeline.score.settings import ScoreSettings
 
 STAGE = "score"
-RULES = (
-    "Voxels are counted where the truth names a class and the image has data; the background is "
-    "not scored. Dice = 2 tp / (2 tp + fp + fn) per case and class. A class absent from both truth "
-    "and mask of a case is empty there: counted, not averaged. A class's figure is the mean over "
-    "the cases of the held-out split; the headline is the mean over classes."
-)
-
-
-class ScoreSettings(BaseModel):
-    """What is scored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    held_out: Literal["test", "val", "train"] = "test"
-    """The split whose mean is the run's score; every labelled case is listed all the same."""
+Counted = NDArray[np.int64] | ErrorSums
+"""A case's confusion matrix, (K, K), truth by row; or the sums of its errors."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +42,12 @@ class ScoreTask:
     """Its mask store."""
     volume: Path
     """Its volume store."""
-    classes: int
-    """Number of classes, K."""
+    classes: int | None
+    """Number of classes, K; None in a regression."""
 
 
 def plan_score(
-    rows: Sequence[ManifestRow], volumes: Path, masks: Path, classes: int
+    rows: Sequence[ManifestRow], volumes: Path, masks: Path, classes: int | None
 ) -> list[ScoreTask]:
     """One task per labelled case whose mask was made."""
     return [
@@ -68,13 +57,34 @@ def plan_score(
     ]
 
 
-def count_case(task: ScoreTask) -> NDArray[np.int64]:
-    """A case's confusion matrix, (K, K), truth by row; memory of one shard at a time.
+def count_case(task: ScoreTask) -> Counted:
+    """What a case's figures follow from; memory of one shard at a time.
 
     Raises:
-        CaseError: Mask and volume are not of the same image.
+        CaseError: Mask and volume are not of the same image or task, or the mask is not finite.
     """
     mask, volume = MaskStore(task.mask), VolumeStore(task.volume)
+    _refuse_unlike(task, mask, volume)
+    if task.classes is None:
+        return _errors(mask, volume)
+    total = np.zeros((task.classes, task.classes), np.int64)
+    for window in mask.windows():
+        total += confusion(mask.read(window), volume.read_truth(window), task.classes)
+    return total
+
+
+def _errors(mask: MaskStore, volume: VolumeStore) -> ErrorSums:
+    errors = ErrorSums()
+    for window in mask.windows():
+        errors += ErrorSums.of(mask.read(window), volume.read_truth(window))
+    if not isfinite(errors.squared):
+        raise CaseError(
+            "its mask holds infinity.", "Train again, with smaller steps, and predict again."
+        )
+    return errors
+
+
+def _refuse_unlike(task: ScoreTask, mask: MaskStore, volume: VolumeStore) -> None:
     if mask.grid.shape != volume.grid.shape:
         raise CaseError(
             f"its mask has shape {mask.grid.shape}, its truth {volume.grid.shape}.",
@@ -84,10 +94,17 @@ def count_case(task: ScoreTask) -> NDArray[np.int64]:
         raise CaseError(
             "its mask was made from another version of its image.", "Run `segflow predict` again."
         )
-    total = np.zeros((task.classes, task.classes), np.int64)
-    for window in mask.windows():
-        total += confusion(mask.read(window), volume.read_truth(window), task.classes)
-    return total
+    wanted = _content(task.classes is None)
+    for what, target in (("mask", mask.target), ("truth", volume.target)):
+        if (held := _content(target is not None)) != wanted:
+            raise CaseError(
+                f"its {what} holds {held}, the model makes {wanted}.",
+                "See data.task, and run `segflow run` with all its stages.",
+            )
+
+
+def _content(numbers: bool) -> str:
+    return "numbers" if numbers else "classes"
 
 
 def _image_sha256(sources: Sequence[dict[str, Any]]) -> list[str]:
@@ -127,12 +144,11 @@ def score(
     """
     card = read_card(model)
     masks = predictions / card.model_id
-    tasks = plan_score(
-        usable_cases(manifest, None, volumes), volumes, masks, len(card.plan.classes)
-    )
+    known = usable_cases(manifest, None, volumes)
+    tasks = plan_score(known, volumes, masks, len(card.plan.classes) or None)
     if not tasks:
         raise NothingUsableError(f"{masks} holds no mask of a labelled case: run `segflow predict`")
-    counted: dict[str, NDArray[np.int64]] = {}
+    counted: dict[str, Counted] = {}
     refused: list[QuarantineRow] = []
     for number, done in enumerate(run_tasks(count_case, tasks, _place(execute, tasks)), start=1):
         note = case = done.task.case
@@ -145,64 +161,37 @@ def score(
     replace_quarantine(quarantine, STAGE, refused)
     if not counted:
         raise NothingUsableError(f"no mask could be scored; {refused[0].case}: {refused[0].reason}")
-    scored = [task for task in tasks if task.case in counted]
-    rows = [r for t in scored for r in _rows(t, counted[t.case], card.plan.label_classes)]
-    result = summarise(rows, card.plan.label_classes, settings.held_out)
-    result = {"model_id": card.model_id, "split": settings.held_out, "rules": RULES, **result}
+    scored = {(t.case, t.split): counted[t.case] for t in tasks if t.case in counted}
+    figures = _figures(scored, card.plan, settings.held_out)
+    result = {"model_id": card.model_id, "task": card.plan.task, "split": settings.held_out}
+    result |= figures
     write_json(path, result)
-    write_atomic(path.with_suffix(".csv"), _csv(rows).encode())
+    write_atomic(path.with_suffix(".csv"), _csv(figures["cases"]).encode())
     return result
+
+
+def _figures(
+    counted: Mapping[tuple[str, str], Counted], plan: Plan, held_out: str
+) -> dict[str, Any]:
+    """Rules, means and rows, of what was counted by case and split."""
+    if plan.target is not None:
+        sums = {place: found for place, found in counted.items() if isinstance(found, ErrorSums)}
+        made = numbers.summarise_numbers(sums, plan.target.name, held_out)
+        return {"rules": numbers.RULES, **made}
+    rows = [
+        row
+        for (case, split), found in counted.items()
+        if not isinstance(found, ErrorSums)
+        for row in classes.class_rows(case, split, found, plan.label_classes)
+    ]
+    made = classes.summarise(rows, plan.label_classes, held_out)
+    return {"rules": classes.RULES, **made}
 
 
 def _place(execute: ExecuteSettings, tasks: Sequence[ScoreTask]) -> ExecuteSettings:
     # Counting a small mask takes milliseconds: workers would cost more than they save.
     few = sum(np.prod(MaskStore(task.mask).grid.shape) for task in tasks) < 2**28
     return execute.model_copy(update={"on": "serial"}) if few and execute.on == "local" else execute
-
-
-def _rows(
-    task: ScoreTask, matrix: NDArray[np.int64], classes: Sequence[LabelClass]
-) -> list[dict[str, Any]]:
-    """A row per scored class of a case."""
-    counts = class_counts(matrix)
-    rows = []
-    for label in classes:
-        if label.background:
-            continue
-        c = counts[label.label]
-        scores = {"dice": c.dice, "iou": c.iou, "precision": c.precision, "recall": c.recall}
-        place = {"case": task.case, "split": task.split, "class": label.name}
-        rows.append({**place, **scores, **asdict(c)})
-    return rows
-
-
-def summarise(
-    rows: Sequence[dict[str, Any]], classes: Sequence[LabelClass], held_out: str
-) -> dict[str, Any]:
-    """Means over the held-out cases, by class and over classes.
-
-    Args:
-        rows: A row per case and class, all splits.
-        classes: The classes.
-        held_out: The split that is averaged.
-
-    Returns:
-        ``mean``, ``classes`` and ``cases`` as scores.json holds them.
-    """
-    by_class: dict[str, dict[str, Any]] = {}
-    for label in classes:
-        if label.background:
-            continue
-        here = [r for r in rows if r["class"] == label.name and r["split"] == held_out]
-        means = {
-            name: mean([r[name] for r in here if r[name] is not None])
-            for name in ("dice", "iou", "precision", "recall")
-        }
-        empty = sum(r["dice"] is None for r in here)
-        by_class[label.name] = {**means, "n_cases": len(here) - empty, "n_empty": empty}
-    dice = mean([c["dice"] for c in by_class.values() if c["dice"] is not None])
-    iou = mean([c["iou"] for c in by_class.values() if c["iou"] is not None])
-    return {"mean": {"dice": dice, "iou": iou}, "classes": by_class, "cases": list(rows)}
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

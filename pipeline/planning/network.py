@@ -1,0 +1,177 @@
+"""Which network, on which patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from models import ModelSettings, UNetSettings, fitting_shape, margins, preset
+from pipeline.errors import SettingsError
+from pipeline.planning.fingerprint import Fingerprint
+from pipeline.planning.settings import PlanSettings
+from pipeline.space import Shape
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a processor trains well in the time people have."""
+
+    patch_voxels: int
+    batch_size: int
+    base_features: int
+    most_features: int
+
+
+SIZES = {
+    ("cpu", 2): Size(256 * 256, 4, 16, 256),
+    ("cpu", 3): Size(64**3, 2, 16, 256),
+    ("cuda", 2): Size(512 * 512, 12, 32, 512),
+    ("cuda", 3): Size(128**3, 2, 32, 320),
+}
+
+
+def plan_network(
+    found: Fingerprint,
+    settings: PlanSettings,
+    processor: str,
+    outputs: int,
+    reasons: dict[str, str],
+) -> ModelSettings:
+    """Decide on the network.
+
+    Args:
+        found: The dataset.
+        settings: Decisions already taken.
+        processor: ``cpu`` or ``cuda``.
+        outputs: Channels of the network's output.
+        reasons: Receives why.
+
+    Raises:
+        SettingsError: There is no such network, or it has no such option.
+    """
+    ends: dict[str, Any] = {"ndim": found.ndim, "out_channels": outputs}
+    ends["in_channels"] = len(found.channels)
+    if settings.network is None:
+        made: ModelSettings = _own(found, settings, SIZES[processor, found.ndim], ends, reasons)
+    else:
+        try:
+            made = preset(settings.network, **ends)
+        except ValueError as error:
+            raise SettingsError(f"plan.network: {error}") from error
+        reasons["network"] = f"set in plan.network: {settings.network}, as published"
+    if not settings.network_options:
+        return made
+    reasons["network"] += f"; but for {', '.join(settings.network_options)}"
+    changed = made.model_dump() | settings.network_options
+    try:
+        return TypeAdapter(ModelSettings).validate_python(changed)
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        key = ".".join(map(str, first["loc"][1:]))
+        raise SettingsError(f"plan.network_options.{key}: {first['msg']}") from error
+
+
+def _own(
+    found: Fingerprint,
+    settings: PlanSettings,
+    size: Size,
+    ends: dict[str, Any],
+    reasons: dict[str, str],
+) -> UNetSettings:
+    strides = planned_strides(found, settings, size, reasons)
+    base = settings.base_features or size.base_features
+    features = tuple(min(base * 2**i, size.most_features) for i in range(len(strides)))
+    reasons["network"] = (
+        f"{len(strides)} stages of {', '.join(map(str, features))} features: what this processor "
+        f"trains in the time people have; {settings.norm} norm"
+        + (", which tiles without seams" if settings.norm in ("batch", "none") else "")
+    )
+    return UNetSettings(
+        **ends,
+        features=features,
+        strides=tuple(strides),
+        kernels=_kernels(found, strides),
+        norm=settings.norm,
+    )
+
+
+def planned_strides(
+    found: Fingerprint, settings: PlanSettings, size: Size, reasons: dict[str, str]
+) -> list[Shape]:
+    """Halve an axis per stage while it keeps 4 voxels and is not coarser than twice the finest."""
+    extent = np.array(_fitted(found.median_shape, size.patch_voxels), dtype=float)
+    spacing = np.array(found.spacing)
+    strides: list[Shape] = [(1,) * found.ndim]
+    most = settings.stages or (5 if found.ndim == 3 else 6)
+    while len(strides) < most:
+        halve = (extent / 2 >= 4) & (spacing < 2 * spacing.min() + 1e-9)
+        if settings.stages is None and not halve.any():
+            break
+        step = tuple(2 if h else 1 for h in halve)
+        strides.append(step)
+        extent, spacing = extent / step, spacing * step
+    reasons["stages"] = (
+        "set in plan.stages"
+        if settings.stages
+        else f"axes of the patch are halved while they keep 4 voxels, at most {most} stages"
+    )
+    return strides
+
+
+def _fitted(shape: Shape, voxels: int) -> Shape:
+    """Shrink the longest axes until the box has no more than ``voxels``."""
+    fitted = list(shape)
+    while prod(fitted) > voxels:
+        longest = max(range(len(fitted)), key=lambda a: fitted[a])
+        fitted[longest] = int(fitted[longest] * 0.9)
+    return tuple(fitted)
+
+
+def plan_patch_shape(
+    found: Fingerprint,
+    settings: PlanSettings,
+    processor: str,
+    network: ModelSettings,
+    reasons: dict[str, str],
+) -> Shape:
+    """Decide on the voxels of a training patch, as the network sees it.
+
+    An unpadded network is shown a patch larger than what it labels, by its margins.
+
+    Raises:
+        SettingsError: The shape that is set has other axes than the images.
+    """
+    size = SIZES[processor, found.ndim]
+    wanted = settings.patch_shape
+    if wanted is not None and len(wanted) != found.ndim:
+        raise SettingsError(
+            f"plan.patch_shape {wanted} has {len(wanted)} axes, the images {found.ndim}"
+        )
+    lost = margins(network)
+    if wanted is None:
+        labelled = _fitted(found.median_shape, size.patch_voxels)
+        wanted = tuple(n + 2 * m for n, m in zip(labelled, lost, strict=True))
+        reasons["patch_shape"] = (
+            f"the median image {found.median_shape}, at most {size.patch_voxels} voxels"
+        )
+        if any(lost):
+            reasons["patch_shape"] += f", and {lost} more on each side, which the network eats up"
+    else:
+        reasons["patch_shape"] = "set in plan.patch_shape"
+    reasons["patch_shape"] += f", in steps of the network's stride {network.total_stride}"
+    return fitting_shape(network, wanted)
+
+
+def _kernels(found: Fingerprint, strides: Sequence[Shape]) -> tuple[Shape, ...]:
+    """3 along every axis, but 1 across slices that are still more than twice as far apart."""
+    spacing = np.array(found.spacing)
+    kernels = []
+    for step in strides:
+        spacing = spacing * step
+        kernels.append(tuple(1 if s > 2 * spacing.min() + 1e-9 else 3 for s in spacing))
+    return tuple(kernels)
