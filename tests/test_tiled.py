@@ -17,6 +17,7 @@ from models import (
     output_shape,
     total_stride,
 )
+from pipeline.network_tiling import pass_bytes, plan_tiling
 from pipeline.space import Window, aligned_windows
 from pipeline.tiled import (
     Processor,
@@ -226,3 +227,17 @@ def test_values_and_regions_are_decided_voxel_by_voxel(blend):
     part = Window((8, 4), (30, 30))
     again = predict_window(model, read, shape, part, tiling, CPU, Decision("linear", (), 5.0, 2.0))
     np.testing.assert_array_equal(again, values[part.slices])
+
+
+def test_where_an_exact_tile_does_not_fit_in_memory_tiles_are_blended_and_it_says_why():
+    plan = small_plan(3)
+    reach = halo(random_network(plan))
+    roomy = plan_tiling(plan, "float32", memory_gb=1, largest=(256,) * 3)
+    assert roomy.blend == "exact" and roomy.reason == ""
+    voxels = prod(4 + 2 * h for h in reach)
+    short = 0.9 * pass_bytes(plan, voxels, "float32") / 2**30
+    tight = plan_tiling(plan, "float32", memory_gb=short, largest=(256,) * 3)
+    assert (tight.blend, tight.tile) == ("gaussian", plan.patch_shape)
+    assert "memory holds" in tight.reason and "reason" not in tight.to_json()
+    # A volume smaller than the halo is passed whole, and needs no more.
+    assert plan_tiling(plan, "float32", memory_gb=short, largest=(16,) * 3).blend == "exact"

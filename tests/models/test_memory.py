@@ -1,0 +1,37 @@
+import torch
+
+from models import build_model, peak_activation_bytes, preset
+from models.settings import UNetSettings
+
+
+def stack(features):
+    """A network of one stage: a convolution after the other, and a head."""
+    return build_model(
+        UNetSettings(
+            ndim=2,
+            in_channels=1,
+            out_channels=1,
+            features=(features,),
+            strides=((1, 1),),
+            kernels=((3, 3),),
+            norm="none",
+        )
+    )
+
+
+def test_the_peak_of_a_chain_is_its_largest_pair_of_tensors():
+    found = peak_activation_bytes(stack(8), (64, 64), torch.float32)
+    # The input, and what goes into a convolution and comes out of it.
+    pair = 2 * 8 * 64 * 64 * 4
+    assert pair <= found <= pair + 3 * 64 * 64 * 4
+
+
+def test_half_the_numbers_take_half_the_memory_and_weights_do_not_count():
+    model = build_model(preset("unet-small", 2, 1, 2))
+    whole, half = (
+        peak_activation_bytes(model, (512, 512), d) for d in (torch.float32, torch.bfloat16)
+    )
+    assert 0.5 <= half / whole < 0.56  # the input stays float32, and copies of weights are made
+    small = peak_activation_bytes(model, (256, 256), torch.float32)
+    assert abs(whole / small - 4) < 0.01
+    assert all(not parameter.is_meta for parameter in model.parameters()) and model.training
