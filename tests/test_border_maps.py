@@ -10,7 +10,8 @@ from pipeline.execute import ExecuteSettings
 from pipeline.io.ngff import LabelClass
 from pipeline.io.patch_store import PatchStore
 from pipeline.io.planned_volume import PlannedVolume
-from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter
+from pipeline.io.volume_store import VolumeStore
+from pipeline.io.volume_writer import VolumeSpec, VolumeWriter
 from pipeline.patches import PatchSettings, patch
 from pipeline.plan_file import Plan
 from pipeline.space import Volume, Window, voxel_grid

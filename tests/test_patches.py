@@ -48,7 +48,8 @@ def test_a_patch_is_the_normalised_window_it_was_planned_for(taken):
         assert Window.whole(volume.grid.shape).contains(placement.window)
         found = store.read(number)
         image, label = found.image, found.label
-        expected = normalise(volume.read(placement.window), placement.scalings)
+        scalings = plan.normalisation.scalings(volume.statistics)
+        expected = normalise(volume.read(placement.window), scalings)
         assert np.array_equal(image, expected.astype(np.float16))
         assert np.array_equal(label, volume.read_truth(placement.window))
 

@@ -83,7 +83,7 @@ def test_what_is_set_is_kept_and_every_decision_has_a_reason():
     assert made.patch_shape == (20, 20, 20)
     assert (made.batch_size, made.network.features) == (7, (8, 16, 32))
     assert set(made.reasons) == {
-        *("stages", "patch_shape", "network", "loss", "batch_size", "normalisation")
+        *("spacing", "stages", "patch_shape", "network", "loss", "batch_size", "normalisation")
     }
     assert all(reason for reason in made.reasons.values())
 

@@ -14,7 +14,7 @@ from pipeline.io.files import digest, write_json, write_jsonl
 from pipeline.io.manifest import ManifestRow, QuarantineRow, replace_quarantine, write_manifest
 from pipeline.io.mask_store import MaskSpec, MaskWriter, mask_windows
 from pipeline.io.ngff import LabelClass
-from pipeline.io.volume_store import VolumeSpec, VolumeWriter
+from pipeline.io.volume_writer import VolumeSpec, VolumeWriter
 from pipeline.metrics import class_counts, confusion
 from pipeline.model_file import ModelCard
 from pipeline.normalise import Normalisation

@@ -27,7 +27,8 @@ from pipeline.io.layout import Boxes, volume_boxes
 from pipeline.io.location import scratch
 from pipeline.io.manifest import ManifestRow, SourceFile
 from pipeline.io.store import partial_path, published_key
-from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter
+from pipeline.io.volume_store import VolumeStore
+from pipeline.io.volume_writer import VolumeSpec, VolumeWriter
 from pipeline.space import Window
 from pipeline.statistics import CaseStatistics
 

@@ -32,7 +32,7 @@ from pipeline.ingest.reading import cut, reads_of
 from pipeline.io.cases import open_case
 from pipeline.io.dataset import ClassSettings, DataSettings
 from pipeline.io.discover import discover_images
-from pipeline.io.volume_store import VolumeSpec, VolumeWriter
+from pipeline.io.volume_writer import VolumeSpec, VolumeWriter
 from tests.bench import made
 
 CORES = os.cpu_count() or 1

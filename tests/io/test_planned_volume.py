@@ -6,7 +6,8 @@ import pytest
 from pipeline.errors import GridError, StoreError
 from pipeline.io.ngff import LabelClass
 from pipeline.io.planned_volume import PlannedVolume
-from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter
+from pipeline.io.volume_store import VolumeStore
+from pipeline.io.volume_writer import VolumeSpec, VolumeWriter
 from pipeline.normalise import Scaling, normalise
 from pipeline.space import (
     Grid,

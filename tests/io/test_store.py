@@ -17,7 +17,8 @@ from pipeline.io.patch_store import (
     publish_patches,
     write_patches,
 )
-from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter, label_dtype, no_label
+from pipeline.io.volume_store import VolumeStore, label_dtype, no_label
+from pipeline.io.volume_writer import VolumeSpec, VolumeWriter
 from pipeline.space import Volume, Window, crop, voxel_grid
 
 CLASSES = (LabelClass(0, "background", True), LabelClass(1, "cell"))

@@ -13,7 +13,9 @@ from models import UNet, build_model, fitting_shape, output_shape
 def test_public_names_are_pinned():
     assert models.__all__ == [
         "PRESETS",
+        "Decision",
         "DiceCELoss",
+        "LossSettings",
         "ModelSettings",
         "UNet",
         "UNetSettings",
@@ -21,7 +23,10 @@ def test_public_names_are_pinned():
         "fitting_shape",
         "halo",
         "load_pretrained",
+        "margins",
+        "misfit",
         "output_shape",
+        "peak_activation_bytes",
         "preset",
         "reach",
         "receptive_field",

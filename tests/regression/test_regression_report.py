@@ -12,7 +12,8 @@ from PIL import Image
 from pipeline.execute import ExecuteSettings
 from pipeline.io.files import read_json, write_json, write_jsonl
 from pipeline.io.manifest import read_manifest, write_manifest
-from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter
+from pipeline.io.volume_store import VolumeStore
+from pipeline.io.volume_writer import VolumeSpec, VolumeWriter
 from pipeline.model_file import read_card
 from pipeline.report import ReportSettings, report
 from pipeline.report.colours import BLUE_RED, NO_NUMBER, VIRIDIS, coloured

@@ -26,7 +26,8 @@ from pipeline.io.mask_store import MaskSpec, MaskStore, MaskWriter, mask_windows
 from pipeline.io.origin import one_file
 from pipeline.io.readers import open_source
 from pipeline.io.truth import Numbers
-from pipeline.io.volume_store import VolumeSpec, VolumeStore, VolumeWriter
+from pipeline.io.volume_store import VolumeStore
+from pipeline.io.volume_writer import VolumeSpec, VolumeWriter
 from pipeline.space import Volume, Window, voxel_grid
 from pipeline.statistics import POSITIONS, CaseStatistics
 from tests.regression.heights import make_heights, truth_of
