@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pipeline.errors import StoreError
 from pipeline.execute import ExecuteSettings
 from pipeline.ingest.evidence import full_evidence, store_key
+from pipeline.init import init
 from pipeline.io.dataset import ClassSettings, DataSettings
 from pipeline.io.discover import CaseFiles, discover
 from pipeline.io.downsample import downsample
@@ -124,6 +125,24 @@ def test_a_mask_of_another_resolution_is_warped(tmp_path, write_scene, take_in):
     expected = np.kron(coarse[0], np.ones((2, 2))).astype(np.float32)
     expected[np.isnan(truth_of(0)) & (scene_corner())] = np.nan
     np.testing.assert_array_equal(truth, expected)
+
+
+def test_scans_with_masks_of_numbers_are_taken_in_whole(tmp_path, write_scan, take_in):
+    random, shape = np.random.default_rng(0), (30, 70, 66)
+    for case in "ab":
+        write_scan(tmp_path / "data/images" / f"{case}.nii.gz", random.normal(size=shape))
+        doses = random.gamma(2, 9, shape)
+        doses[:, :5] = np.nan
+        np.save(tmp_path / f"{case}.npy", doses)
+        write_scan(tmp_path / "data/masks" / f"{case}.nii.gz", doses)
+    found = init(tmp_path / "data", tmp_path / "run.yaml").settings.data
+    assert (found.task, found.target) == ("regression", "value")
+    taken = take_in(found, tmp_path)
+    for case in "ab":
+        expected = np.load(tmp_path / f"{case}.npy").T.astype(np.float32)
+        store = VolumeStore(taken.volumes / f"{case}.zarr")
+        np.testing.assert_array_equal(store.read_truth(Window.whole(shape[::-1])), expected)
+        assert store.statistics["target"]["count"] == np.isfinite(expected).sum()
 
 
 def scene_corner():
