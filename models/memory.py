@@ -1,7 +1,10 @@
 """What a pass through a network holds, found by following its tensors without computing."""
 
 from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
+from math import prod
 from typing import Any
 
 import torch
@@ -12,17 +15,66 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from models.base import Shape
+from models.build import build_model
 from models.network import Network
+from models.settings import ModelSettings
+from models.sizes import fitting_shape
 
-CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+SIDES = {2: (64, 4096), 3: (64, 512)}
+
+
+@dataclass(frozen=True)
+class PassMemory:
+    """Bytes that the tensors of a pass hold at once, at most, for one image."""
+
+    fixed: int
+    """Whatever the size: the weights, where autocast makes copies of them."""
+    per_voxel: float
+    """For each voxel of the input."""
+
+    def bytes(self, voxels: int) -> int:
+        """Bytes for an input of so many voxels."""
+        return self.fixed + int(self.per_voxel * voxels)
+
+    def voxels(self, memory_bytes: float) -> int:
+        """Voxels of the largest input that needs no more."""
+        return max(0, int((memory_bytes - self.fixed) / self.per_voxel))
+
+
+@lru_cache(maxsize=64)
+def pass_memory(settings: ModelSettings, dtype: torch.dtype) -> PassMemory:
+    """Give what a pass through the network of these settings holds, from two sizes.
+
+    An unpadded network's output, and with it much of what it holds, grows faster than its input:
+    for inputs that are hardly larger than its margins this is too much.
+
+    Args:
+        settings: The network.
+        dtype: As of :func:`peak_activation_bytes`.
+    """
+    model = outline(settings)
+    shapes = [fitting_shape(settings, (n,) * settings.ndim) for n in SIDES[settings.ndim]]
+    less, more = (peak_activation_bytes(model, shape, dtype) for shape in shapes)
+    per_voxel = (more - less) / (prod(shapes[1]) - prod(shapes[0]))
+    return PassMemory(max(0, less - int(per_voxel * prod(shapes[0]))), per_voxel)
+
+
+def outline(settings: ModelSettings) -> Network:
+    """Build the network of these settings for looking at: without numbers, wherever it can be."""
+    # Attention reads numbers when it is built.
+    with torch.device("cpu" if settings.kind == "swin_unetr" else "meta"):
+        return build_model(settings)
 
 
 def peak_activation_bytes(model: Network, shape: Shape, dtype: torch.dtype) -> int:
     """Give the most bytes of tensors alive at once in a pass without gradients, in evaluation.
 
-    Nothing is computed or allocated: shapes alone go through the network, and storages are counted
-    from the call that makes them until nothing refers to them. The weights are not counted, but
-    the copies of them are that autocast makes. What a library takes inside one call is not seen.
+    Nothing is computed or allocated: shapes and layouts alone go through the network, as they do
+    on a CPU, channels innermost. Storages are counted from the call that makes them until nothing
+    refers to them, and a convolution's input twice where it is copied to be computed with.
+    Weights are not counted, but the copies of them are that autocast makes. Not seen is what a
+    library takes inside a call besides.
 
     Args:
         model: The network, (B, C, *S) -> (B, K, *S); it stays as it is, and may be on any device.
@@ -32,11 +84,12 @@ def peak_activation_bytes(model: Network, shape: Shape, dtype: torch.dtype) -> i
     Raises:
         ValueError: The network does not take this shape.
     """
+    low = dtype != torch.float32
     with FakeTensorMode():
         copy = _weightless(model)
         x = torch.empty(1, model.settings.in_channels, *shape)
-        x = x.contiguous(memory_format=CHANNELS_LAST[len(shape)])
-        low = dtype != torch.float32
+        x = x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
+        # In inference mode compound calls would not be seen as their parts.
         with torch.no_grad(), torch.autocast("cpu", dtype, enabled=low), _Followed() as followed:
             followed.add(x)
             copy(x)
@@ -55,29 +108,40 @@ class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
-        self.add(made)
+        copied = func is torch.ops.aten.convolution.default and not _alike(args[0], made)
+        self.add(made, args[0].nbytes if copied else 0)
         return made
 
-    def add(self, made: Any) -> None:
-        """Count the storages of these tensors, if they are new."""
+    def add(self, made: Any, working: int = 0) -> None:
+        """Count the storages of these tensors if they are new, and what was held to make them."""
         self._alive = {key: held for key, held in self._alive.items() if not _gone(held[0])}
         for tensor in tree_iter(made):
             if isinstance(tensor, Tensor):
                 storage = tensor.untyped_storage()
                 reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
                 self._alive.setdefault(reference.cdata, (reference, storage.nbytes()))
-        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
+        self.peak = max(self.peak, sum(size for _, size in self._alive.values()) + working)
 
 
 def _gone(reference: StorageWeakRef) -> bool:
     return bool(reference.expired())  # type: ignore[no-untyped-call]
 
 
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Say whether two images are laid out alike; one of a single channel is like any."""
+    layouts = (torch.contiguous_format, CHANNELS_LAST[one.ndim])
+    return any(
+        one.is_contiguous(memory_format=layout) and other.is_contiguous(memory_format=layout)
+        for layout in layouts
+    )
+
+
 def _weightless(model: nn.Module) -> nn.Module:
-    """Give a copy in evaluation mode whose weights are fakes on the CPU."""
+    """Give a copy in evaluation mode whose weights are fakes on the CPU, channels innermost."""
     table: dict[int, Any] = {}
     for tensor in chain(model.parameters(), model.buffers()):
-        empty = torch.empty(tensor.shape, dtype=tensor.dtype)
-        is_p = isinstance(tensor, nn.Parameter)
-        table[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_p else empty
+        layout = CHANNELS_LAST.get(tensor.ndim, torch.contiguous_format)
+        fake = torch.empty(tensor.shape, dtype=tensor.dtype, memory_format=layout)
+        learnt = isinstance(tensor, nn.Parameter)
+        table[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if learnt else fake
     return deepcopy(model, table).eval()
