@@ -13,7 +13,8 @@ from pipeline.io.mask_store import MaskStore
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import load_model, read_card
 from pipeline.normalise import normalise
-from pipeline.predict import CaseToPredict, PredictSettings, predict_cases, predict_shards
+from pipeline.predict import CaseToPredict, PredictSettings, predict_cases
+from pipeline.predict.tasks import predict_shards
 from pipeline.space import Window
 from pipeline.tiled import best_processor
 from tests.test_tiled import whole_pass
@@ -64,7 +65,9 @@ def test_a_mask_is_the_labels_of_one_pass_over_the_whole_volume(run):
 
 
 def test_serial_one_and_two_dask_workers_write_the_same_bytes(run, tree, monkeypatch):
-    monkeypatch.setattr("pipeline.predict.TASK_VOXELS", 100_000)  # else it is too little for Dask
+    monkeypatch.setattr(
+        "pipeline.predict.tasks.TASK_VOXELS", 100_000
+    )  # else it is too little for Dask
     trees = []
     for name, execute in {
         "serial": SERIAL,
@@ -85,7 +88,7 @@ def test_prediction_goes_on_where_it_was_killed(run, tree, monkeypatch):
         ready.append(task.pieces[0].unit)
         return predict_shards(task)
 
-    monkeypatch.setattr("pipeline.predict.predict_shards", killed_at_eighth)
+    monkeypatch.setattr("pipeline.predict.stage.predict_shards", killed_at_eighth)
     with pytest.raises(KeyboardInterrupt):
         go(run, "resumed")
     assert len([p for p in (run / "resumed").iterdir() if p.suffix == ".zarr"]) == 1
@@ -95,7 +98,7 @@ def test_prediction_goes_on_where_it_was_killed(run, tree, monkeypatch):
         counted.append(task.pieces[0].unit)
         return predict_shards(task)
 
-    monkeypatch.setattr("pipeline.predict.predict_shards", count)
+    monkeypatch.setattr("pipeline.predict.stage.predict_shards", count)
     go(run, "resumed")
     assert len(counted) == 18 - 8
     assert tree(run / "resumed") == tree(run / "whole")

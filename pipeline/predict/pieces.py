@@ -1,0 +1,90 @@
+"""Which boxes of a case's mask there are to fill, and what the mask is of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import CaseError
+from pipeline.io.files import digest
+from pipeline.io.mask_store import MaskSpec, mask_windows
+from pipeline.io.volume_store import VolumeStore
+from pipeline.model_file import ModelCard, versions
+from pipeline.space import Window
+from pipeline.tiled import Processor, Tiling
+
+VERSION = 2
+"""Raised when the same volume and weights would give another mask."""
+
+
+@dataclass(frozen=True)
+class CaseToPredict:
+    """A case and where its mask goes."""
+
+    case: str
+    """Case id."""
+    store: Path
+    """Its volume store."""
+    final: Path
+    """Its mask store."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A box of one mask: whole shards."""
+
+    final: Path
+    """The mask store."""
+    store: Path
+    """The volume store."""
+    window: Window
+    """What to fill, on the case's own grid."""
+
+    @property
+    def unit(self) -> str:
+        """The piece's name in the ledger."""
+        return "-".join(map(str, self.window.start))
+
+
+def plan_predict(
+    case: CaseToPredict, card: ModelCard, tiling: Tiling, processor: Processor, run_name: str
+) -> tuple[MaskSpec, list[Piece]]:
+    """A case's mask and the pieces to label; attributes only, no voxel.
+
+    Raises:
+        CaseError: The volume has other axes or channels than the plan.
+    """
+    volume = VolumeStore(case.store)
+    plan = card.plan
+    if misfit := plan.misfit(volume.grid, len(volume.channels)):
+        raise CaseError(f"{misfit}.", "Predict it with a model trained on images like it.")
+    key = digest(
+        VERSION,
+        volume.key,
+        card.weights_sha256,
+        card.plan_key,
+        # Exact tiles of any size give the same mask, so their size makes no other one of it.
+        tiling.to_json() if tiling.blend == "gaussian" else tiling.blend,
+        processor.precision,
+        processor.channels_last,
+    )
+    provenance = {
+        "run": run_name,
+        "sources": volume.sources,
+        "volume": volume.key,
+        "model": {"id": card.model_id, "weights_sha256": card.weights_sha256},
+        "plan": card.plan_key,
+        # Of exact tiles only the halo: their size follows the machine and changes no voxel.
+        "tiling": tiling.to_json()
+        if tiling.blend == "gaussian"
+        else {k: v for k, v in tiling.to_json().items() if k != "tile"},
+        "precision": processor.precision,
+        "versions": versions(),
+    }
+    target = None if plan.target is None else plan.target.name
+    spec = MaskSpec(volume.grid, plan.label_classes, key, provenance, target)
+    pieces = [
+        Piece(case.final, case.store, window)
+        for window in mask_windows(volume.grid.shape, plan.mask_dtype)
+    ]
+    return spec, pieces

@@ -1,0 +1,28 @@
+"""What can be set of prediction."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PredictSettings(BaseModel):
+    """Which cases are predicted, and in what tiles."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    splits: tuple[Literal["train", "val", "test", "unlabelled"], ...] = (
+        "train",
+        "val",
+        "test",
+        "unlabelled",
+    )
+    """Splits whose cases get a mask."""
+    tile: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Voxels labelled in one pass, rounded up to the network's stride; null: as many as memory
+    allows. Any tile gives the same mask."""
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """What one forward pass may hold; null: an eighth of the machine's memory."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it."""

@@ -1,0 +1,212 @@
+"""Volume store + checkpoint → mask store, one task per group of output shards."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CaseError, NothingUsableError, StoreError
+from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
+from pipeline.io.files import write_json
+from pipeline.io.ledger import Ledger
+from pipeline.io.manifest import QuarantineRow, replace_quarantine, usable_cases
+from pipeline.io.store import published_key
+from pipeline.io.volume_store import VolumeStore
+from pipeline.model_file import ModelCard, read_card
+from pipeline.network_tiling import pass_bytes, plan_tiling, process_bytes
+from pipeline.plan_file import Plan
+from pipeline.planned_case import PlannedCase, self_test
+from pipeline.predict.pieces import CaseToPredict, Piece, plan_predict
+from pipeline.predict.settings import PredictSettings
+from pipeline.predict.tasks import Labelled, make_tasks, network, place_for, predict_shards
+from pipeline.predict.work import CaseWork
+from pipeline.space import Shape
+from pipeline.tiled import Processor, Tiling, best_processor
+
+STAGE = "predict"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What ``predict`` made."""
+
+    masks: tuple[Path, ...]
+    """Mask stores, ordered by case."""
+    refused: tuple[QuarantineRow, ...]
+    """Cases that could not be predicted."""
+
+
+def predict(
+    settings: PredictSettings,
+    execute: ExecuteSettings,
+    *,
+    run_name: str,
+    model: Path,
+    manifest: Path,
+    quarantine: Path,
+    volumes: Path,
+    output: Path,
+    ledger: Path,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Predict the cases of a run.
+
+    Args:
+        settings: Which cases, in what tiles.
+        execute: Where tasks run.
+        run_name: Stands in the masks' provenance.
+        model: Weights, with their sidecar beside them.
+        manifest: The cases.
+        quarantine: File that refused cases are added to.
+        volumes: Folder of the volume stores.
+        output: Folder of the predictions; the masks go to ``<output>/<model-id>/<case>.zarr``.
+        ledger: Folder of the records of finished pieces.
+        progress: Told of every piece.
+
+    Returns:
+        The mask stores.
+
+    Raises:
+        NothingUsableError: There is no case, or none could be predicted.
+        ModelError: There is no usable model.
+    """
+    card = read_card(model)
+    rows = usable_cases(manifest, settings.splits, volumes)
+    folder = output / card.model_id
+    cases = [CaseToPredict(r.id, volumes / r.store, folder / f"{r.id}.zarr") for r in rows]
+    done = predict_cases(
+        cases, settings, execute, run_name=run_name, model=model, ledger=ledger, progress=progress
+    )
+    replace_quarantine(quarantine, STAGE, done.refused)
+    if not done.masks:
+        first = done.refused[0]
+        raise NothingUsableError(
+            f"none of {len(cases)} cases could be predicted; {first.case}: {first.reason} "
+            f"{first.remedy}"
+        )
+    return list(done.masks)
+
+
+def predict_cases(
+    cases: Sequence[CaseToPredict],
+    settings: PredictSettings,
+    execute: ExecuteSettings,
+    *,
+    run_name: str,
+    model: Path,
+    ledger: Path,
+    progress: Progress = silent,
+) -> Predicted:
+    """Predict volume stores, or go on where an earlier try ended.
+
+    A mask that stands already for the same voxels, weights, plan and tiling is left alone. A case
+    is published as soon as its last piece is written.
+    """
+    started = time.monotonic()
+    card = read_card(model)
+    processor = best_processor(card.plan.ndim, precision=settings.precision)
+    network(model, card.weights_sha256, processor)  # damaged weights are no case's fault
+    tiling = plan_tiling(
+        card.plan,
+        processor.precision,
+        settings.memory_gb,
+        settings.tile,
+        _largest(cases, card.plan),
+        (execute.workers or os.cpu_count() or 1) if execute.on == "local" else 1,
+    )
+    refused: dict[str, CaseError] = {}
+    works: dict[Path, CaseWork] = {}
+    for case in cases:
+        try:
+            spec, pieces = plan_predict(case, card, tiling, processor, run_name)
+        except CaseError as error:
+            refused[case.case] = error
+            continue
+        except StoreError as error:
+            refused[case.case] = CaseError(f"{error}.", "Run `segflow ingest`.")
+            continue
+        if published_key(case.final) != spec.key:
+            record = Ledger(ledger / STAGE / card.model_id / f"{case.case}.jsonl")
+            works[case.final] = CaseWork.begin(case, spec, pieces, record)
+    todo = [piece for work in works.values() for piece in work.left.values()]
+    place = place_for(execute, processor, todo)
+    tasks = make_tasks(todo, model, card, tiling, processor, place)
+    baseline, peak, ready = process_bytes(), 0, 0
+    for done in run_tasks(predict_shards, tasks, place):
+        rows = done.row or [Labelled.failed(p, done.error) for p in done.task.pieces]
+        for row in rows:
+            ready += 1
+            work = works[row.final]
+            progress(STAGE, ready, len(todo), work.note(row))
+            peak = max(peak, row.peak_bytes)
+            if row.error is None:
+                work.done(row)
+            else:
+                refused[work.case.case] = row.error
+    if todo:
+        seam = _self_test(todo, refused, model, card, tiling, processor)
+        facts: dict[str, Any] = {"seam": seam, "cases": len(works), "peak_bytes": peak}
+        facts |= {"voxels": sum(p.window.size for p in todo), "seconds": time.monotonic() - started}
+        write_json(
+            ledger / f"{STAGE}.json", _record(card, tiling, processor, cases, baseline) | facts
+        )
+    else:
+        progress(STAGE, 1, 1, "up to date")
+    return Predicted(
+        tuple(case.final for case in cases if case.case not in refused),
+        tuple(QuarantineRow(c, STAGE, e.reason, e.remedy) for c, e in refused.items()),
+    )
+
+
+def _largest(cases: Sequence[CaseToPredict], plan: Plan) -> Shape:
+    """The largest planned size on each axis, of the volumes that fit the plan."""
+    largest = (1,) * plan.ndim
+    for case in cases:
+        if published_key(case.store) is None:
+            continue
+        store = VolumeStore(case.store)
+        if plan.misfit(store.grid, len(store.channels)) is None:
+            shape = PlannedCase.of(store, plan).shape
+            largest = tuple(max(a, b) for a, b in zip(largest, shape, strict=True))
+    return largest
+
+
+def _self_test(
+    todo: Sequence[Piece],
+    refused: dict[str, CaseError],
+    model: Path,
+    card: ModelCard,
+    tiling: Tiling,
+    processor: Processor,
+) -> dict[str, int] | None:
+    """Labels that differ between tiles and one pass, on the first good case's real voxels."""
+    piece = next((p for p in todo if p.final.stem not in refused), None)
+    if piece is None:
+        return None
+    placed = network(model, card.weights_sha256, processor)
+    case = PlannedCase.of(VolumeStore(piece.store), card.plan)
+    return self_test(placed, case, tiling, processor, card.plan.decision)
+
+
+def _record(
+    card: ModelCard,
+    tiling: Tiling,
+    processor: Processor,
+    cases: Sequence[CaseToPredict],
+    baseline: int,
+) -> dict[str, Any]:
+    """What was decided, for the report."""
+    voxels = tiling.pass_voxels(_largest(cases, card.plan))
+    return {
+        "model_id": card.model_id,
+        **tiling.to_json(),
+        "reason": tiling.reason,
+        "precision": processor.precision,
+        "device": processor.device,
+        "channels_last": processor.channels_last,
+        "estimated_bytes": baseline + pass_bytes(card.plan, voxels, processor.precision),
+    }

@@ -1,0 +1,153 @@
+"""What a worker does: the network laid over the pieces of a task, each written as whole shards."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.errors import CaseError
+from pipeline.execute import ExecuteSettings, unexpected
+from pipeline.io.mask_store import MaskWriter
+from pipeline.io.volume_store import VolumeStore, no_label
+from pipeline.model_file import ModelCard, load_model
+from pipeline.plan_file import Plan
+from pipeline.planned_case import PlannedCase, predict_case
+from pipeline.predict.pieces import Piece
+from pipeline.tiled import Processor, Tiling
+
+TASK_VOXELS = 64 * 2**20
+"""Small cases and shards are put together into tasks of about this many voxels."""
+
+
+@dataclass(frozen=True)
+class PredictTask:
+    """Pieces to label one after the other: shards of a large volume, or several small volumes."""
+
+    model: Path
+    """Weights."""
+    weights_sha256: str
+    """Their digest: a worker keeps the network of the last digest it met."""
+    plan: Plan
+    """Their plan."""
+    pieces: tuple[Piece, ...]
+    """What to label."""
+    tiling: Tiling
+    """How the network is laid over the volume."""
+    processor: Processor
+    """Where it runs."""
+    threads: int | None
+    """Threads of the network; None: as the process has them."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A piece's row: written, or refused."""
+
+    final: Path
+    """The mask store."""
+    unit: str
+    """The piece's name in the ledger."""
+    seconds: float = 0.0
+    """Time it took."""
+    peak_bytes: int = 0
+    """Highest memory of the process so far."""
+    error: CaseError | None = None
+    """Why it could not be labelled."""
+
+    @classmethod
+    def failed(cls, piece: Piece, error: CaseError | None) -> Labelled:
+        """The row of a piece whose task did not return."""
+        return cls(piece.final, piece.unit, error=error)
+
+
+def predict_shards(task: PredictTask) -> list[Labelled]:
+    """Label and write the pieces of one task; a piece that fails does not stop its neighbours."""
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    model = network(task.model, task.weights_sha256, task.processor)
+    rows = []
+    for piece in task.pieces:
+        try:
+            rows.append(_label(piece, model, task))
+        except Exception as error:  # one bad case never stops the night
+            rows.append(Labelled.failed(piece, unexpected(error)))
+    return rows
+
+
+def _label(piece: Piece, model: nn.Module, task: PredictTask) -> Labelled:
+    started = time.monotonic()
+    volume, plan = VolumeStore(piece.store), task.plan
+    case = PlannedCase.of(volume, plan)
+    made = predict_case(model, case, piece.window, task.tiling, task.processor, plan.decision)
+    valid = volume.read_valid(piece.window)
+    MaskWriter(piece.final).write(piece.window, _with_nodata(made, valid, plan.mask_dtype))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    return Labelled(piece.final, piece.unit, time.monotonic() - started, peak)
+
+
+def _with_nodata(
+    made: NDArray[Any], valid: NDArray[np.bool_], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    result = made.astype(dtype)
+    result[~valid] = no_label(dtype)
+    return result
+
+
+@lru_cache(maxsize=1)
+def network(path: Path, weights_sha256: str, processor: Processor) -> nn.Module:
+    """The trained network, placed; kept by the process between tasks."""
+    model, card = load_model(path)
+    return processor.place(model, card.plan.ndim)
+
+
+def place_for(
+    execute: ExecuteSettings, processor: Processor, todo: Sequence[Piece]
+) -> ExecuteSettings:
+    """Where the tasks run: here, unless workers pay for their start.
+
+    One process feeds a local GPU; and a few small volumes are done before workers have imported
+    torch.
+    """
+    few = sum(piece.window.size for piece in todo) < TASK_VOXELS
+    if execute.on == "local" and (processor.device != "cpu" or few):
+        return execute.model_copy(update={"on": "serial"})
+    return execute
+
+
+def make_tasks(
+    todo: Sequence[Piece],
+    model: Path,
+    card: ModelCard,
+    tiling: Tiling,
+    processor: Processor,
+    place: ExecuteSettings,
+) -> list[PredictTask]:
+    """Put pieces together into tasks that are worth sending, and few enough to balance."""
+    cores = os.cpu_count() or 1
+    workers = place.workers or cores
+    threads = max(1, cores // workers) if place.on == "local" else None
+    voxels = sum(piece.window.size for piece in todo)
+    size = 1 if place.on == "serial" else min(TASK_VOXELS, voxels // (4 * workers))
+    groups: list[list[Piece]] = []
+    held = size
+    for piece in todo:
+        if held >= size:
+            groups.append([])
+            held = 0
+        groups[-1].append(piece)
+        held += piece.window.size
+    return [
+        PredictTask(model, card.weights_sha256, card.plan, tuple(group), tiling, processor, threads)
+        for group in groups
+    ]
