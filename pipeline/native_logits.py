@@ -49,33 +49,6 @@ def interpolate_logits(logits: Tensor, resampling: Resampling, window: Window) -
     return result
 
 
-def native_labels(logits: Tensor, resampling: Resampling, window: Window) -> Tensor:
-    """The class with the largest logit in each voxel of a native window; of equal ones the lower.
-
-    One class is interpolated after the other: besides the given logits only the labels and two
-    classes' logits of the window are held.
-
-    Args:
-        logits: As in ``interpolate_logits``.
-        resampling: The two grids.
-        window: Inside the native grid.
-
-    Returns:
-        Class numbers, (*window) int64, on the logits' device.
-
-    Raises:
-        GridError: The logits are not of that window.
-    """
-    most = interpolate_logits(logits[:1], resampling, window)[0]
-    labels = torch.zeros(window.shape, dtype=torch.int64, device=logits.device)
-    for label in range(1, len(logits)):
-        logit = interpolate_logits(logits[label : label + 1], resampling, window)[0]
-        better = logit > most
-        labels.masked_fill_(better, label)
-        most = torch.where(better, logit, most)
-    return labels
-
-
 def _along(values: Tensor, axis: int, taps: Taps) -> Tensor:
     """Interpolate along one axis."""
     if values.device.type == "cpu":

@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate as torch_interpolate
 
 from pipeline import native_logits
 from pipeline.errors import GridError
-from pipeline.native_logits import interpolate_logits, native_labels
+from pipeline.native_logits import interpolate_logits
 from pipeline.space import Resampling, Window, voxel_grid
 
 
@@ -36,8 +36,6 @@ def test_logits_are_interpolated_as_torch_does(native, planned):
     assert result.dtype == torch.float32
     # Float32 sums of eight terms.
     torch.testing.assert_close(result.double(), oracle, rtol=1e-5, atol=1e-6)
-    labels = native_labels(logits, made, Window.whole(native))
-    np.testing.assert_array_equal(labels, result.argmax(dim=0))
 
 
 def test_logits_of_equal_grids_are_as_they_came():
@@ -55,17 +53,13 @@ def test_slices_far_apart_keep_their_own_logits():
     assert torch.equal(result, logits.repeat_interleave(2, dim=1))
 
 
-def test_of_equal_logits_the_lower_class_wins():
-    made = resampling((6, 6), (4, 4))
-    assert not native_labels(torch.ones(3, 4, 4), made, Window.whole((6, 6))).any()
-
-
 def test_a_border_between_classes_lies_between_the_planned_voxels():
     # Native voxel 4 is nearest to planned voxel 2, which is of class 1, but it lies before the
     # place where the logits cross.
     made = resampling((1, 8), (1, 4))
     logit = torch.tensor([[[-3.0, -3.0, 0.5, 1.0]]])
-    labels = native_labels(torch.cat([torch.zeros_like(logit), logit]), made, Window.whole((1, 8)))
+    logits = torch.cat([torch.zeros_like(logit), logit])
+    labels = interpolate_logits(logits, made, Window.whole((1, 8))).argmax(dim=0)
     assert labels[0].tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
 
 

@@ -224,3 +224,51 @@ def test_what_patches_rest_on_does_not_change_with_what_they_do_not():
     border = decide(SCENES, loss=CrossEntropySettings(border=BorderSettings()))
     assert border.patch_key != made.patch_key
     assert decide(SCENES, patch_shape=(64, 64)).patch_key != made.patch_key
+
+
+def spaced(*spacings, shape=(40, 50, 35)):
+    return replace(
+        SCANS,
+        cases=len(spacings),
+        shapes=(shape,) * len(spacings),
+        spacings=spacings,
+        units=frozenset({"millimeter"}),
+        spacing=tuple(np.median(spacings, axis=0)),
+        median_shape=shape,
+    )
+
+
+def test_cases_of_differing_spacing_are_brought_to_the_median():
+    made = decide(spaced((1.0, 1, 1), (1.5, 1, 1), (2.0, 1.2, 1)))
+    assert (made.spacing, made.resample) == ((1.5, 1.0, 1.0), True)
+    assert "differ by up to 100%" in made.reasons["spacing"]
+    assert "median of each axis" in made.reasons["spacing"]
+    # Half a percent is how scanners round.
+    same = decide(spaced((1.0, 1, 1), (1.005, 1, 1)))
+    assert not same.resample and "nothing is resampled" in same.reasons["spacing"]
+
+
+def test_on_the_coarse_axis_of_anisotropic_scans_it_is_the_10th_percentile():
+    slices = [*np.linspace(3, 6, 11)]
+    made = decide(spaced(*((s, 0.8, 0.8) for s in slices), shape=(30, 200, 200)))
+    assert made.spacing == pytest.approx((3.3, 0.8, 0.8)) and made.resample
+    assert "on the coarse axis 0 to the 10th percentile" in made.reasons["spacing"]
+    # Few thick slices among thin ones never make voxels finer than in the plane.
+    found = spaced((0.5, 0.8, 0.8), *(((6.0, 0.8, 0.8),) * 5), shape=(30, 200, 200))
+    assert decide(found).spacing == pytest.approx((3.25, 0.8, 0.8))
+    # As many slices as pixels: not anisotropic, for nnU-Net as for us.
+    deep = spaced(*((s, 0.8, 0.8) for s in slices), shape=(300, 200, 200))
+    assert decide(deep).spacing == pytest.approx((4.5, 0.8, 0.8))
+
+
+def test_a_spacing_that_is_set_is_kept():
+    found = spaced((1.0, 1, 1), (2.0, 1, 1))
+    made = decide(found, spacing="native")
+    assert not made.resample and "keeps its own" in made.reasons["spacing"]
+    made = decide(found, spacing=(0.5, 2.0, 2.0))
+    assert (made.spacing, made.resample) == ((0.5, 2.0, 2.0), True)
+    with pytest.raises(SettingsError, match="has 2 axes, the images 3"):
+        decide(found, spacing=(1.0, 1.0))
+    pixels = replace(found, units=frozenset({"millimeter", None}))
+    made = decide(pixels)
+    assert not made.resample and "not lengths in one unit" in made.reasons["spacing"]
