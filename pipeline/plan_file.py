@@ -18,7 +18,7 @@ from models.losses import (
 )
 from pipeline.errors import ModelError, SettingsError, StoreError
 from pipeline.io.files import digest, read_json, write_json
-from pipeline.io.ngff import LabelClass
+from pipeline.io.label_order import LabelOrder
 from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.normalise import Normalisation
 from pipeline.space import Grid, Shape
@@ -48,7 +48,7 @@ class PlannedTarget(BaseModel):
     """Of the training cases' truth: what a step of 1 stands for."""
 
 
-class Plan(BaseModel):
+class Plan(LabelOrder, BaseModel):
     """Everything training and prediction must agree on. Editable by hand; edits are respected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -136,16 +136,6 @@ class Plan(BaseModel):
     def no_label(self) -> float:
         """What stands in masks and truth where there is no data: a label, or NaN."""
         return no_label(self.mask_dtype)
-
-    @property
-    def label_classes(self) -> tuple[LabelClass, ...]:
-        """The classes as stores and reports carry them."""
-        return tuple(LabelClass(i, c.name, c.background) for i, c in enumerate(self.classes))
-
-    @property
-    def background(self) -> int | None:
-        """Label of the background; None where every class counts."""
-        return next((i for i, c in enumerate(self.classes) if c.background), None)
 
     @property
     def content_key(self) -> str:

@@ -149,6 +149,7 @@ def reasons(found: Numbers) -> Notes:
         "data.ignore_values": [
             "If 0, or another value, means that nothing was measured, name it here."
         ],
+        "patch.foreground": ["Of no effect here: every patch is placed on a voxel with a number."],
     }
     if found.marks:
         listed = ", ".join(map(str, found.marks))

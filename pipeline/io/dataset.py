@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipeline.io.ngff import LabelClass
+from pipeline.io.label_order import LabelOrder
 
 
 class ClassSettings(BaseModel):
@@ -24,7 +24,7 @@ class ClassSettings(BaseModel):
     """The background is neither sampled for in training nor scored. The first class only."""
 
 
-class DataSettings(BaseModel):
+class DataSettings(LabelOrder, BaseModel):
     """Where the images are and what their masks mean."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -129,16 +129,6 @@ class DataSettings(BaseModel):
     def image_patterns(self) -> tuple[str, ...]:
         """``images`` as a tuple, also where it is one."""
         return (self.images,) if isinstance(self.images, str) else self.images
-
-    @property
-    def label_classes(self) -> tuple[LabelClass, ...]:
-        """The classes as stores and reports carry them."""
-        return tuple(LabelClass(i, c.name, c.background) for i, c in enumerate(self.classes))
-
-    @property
-    def background(self) -> int | None:
-        """Label of the background; None where every class counts."""
-        return next((i for i, c in enumerate(self.classes) if c.background), None)
 
     def group_of(self, case: str) -> str:
         """The group a case belongs to."""

@@ -33,8 +33,15 @@ def _model(card: ModelCard) -> list[tuple[str, str]]:
         ("plan key", card.plan_key),
         ("trained with", _versions(card.versions)),
         ("reported with", _versions(versions())),
-        *((f"training: {k.replace('_', ' ')}", _value(v)) for k, v in card.training.items()),
+        *((f"training: {_named(k, card.plan)}", _value(v)) for k, v in card.training.items()),
     ]
+
+
+def _named(key: str, plan: Plan) -> str:
+    """What a figure of the training is called."""
+    if key == "val_score":
+        return f"validation {'Dice' if plan.target is None else 'R²'}"
+    return key.replace("_", " ")
 
 
 def _versions(found: Mapping[str, str]) -> str:
@@ -42,6 +49,8 @@ def _versions(found: Mapping[str, str]) -> str:
 
 
 def _value(value: Any) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_value(v)}" for k, v in value.items())
     if isinstance(value, float):
@@ -79,5 +88,6 @@ def _decided(plan: Plan) -> dict[str, str]:
         "batch_size": str(plan.batch_size),
         "stages": str(len(network.features)),
         "network": f"{network.kind}, {network.ndim}-D{normed}, features {features}",
+        "loss": plan.loss.kind,
         "normalisation": plan.normalisation.kind,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,21 @@ def _dice_curve(evidence: Evidence, val: Rows) -> dict[str, Any]:
 def _error_curves(val: Rows) -> list[dict[str, Any]]:
     """R² and mean absolute error, means over the validation cases."""
     return [
-        _curve("validation R²", [_series("R²", val, "r2")], caption=_best_r2(val)),
+        _r2_curve(val),
         _curve("validation MAE", [_series("MAE", val, "mae")]),
     ]
+
+
+def _r2_curve(val: Rows) -> dict[str, Any]:
+    """From 0 to 1: a first figure of -20 would leave no room for what comes after it."""
+    series, caption = _series("R²", val, "r2"), _best_r2(val)
+    finite = [(x, y) for x, y in series.points if isfinite(y)]
+    if not any(y > 0 for _, y in finite):
+        return _curve("validation R²", [series], caption=caption)
+    if any(y < 0 for _, y in finite):
+        caption += " What is below 0 is drawn at 0."
+    floored = Series(series.name, tuple((x, max(0.0, y)) for x, y in finite))
+    return _curve("validation R²", [floored], caption=caption, y_range=(0.0, 1.0))
 
 
 def _best_r2(val: Rows) -> str:

@@ -152,6 +152,34 @@ def test_validation_curves_are_of_r2_and_mae(run):
     assert text.count('<svg class="chart"') == 7
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks", "note"),
+    [
+        ((-19.0, 0.5, 0.98), [0, 0.2, 0.4, 0.6, 0.8, 1], True),
+        ((0.2, 0.5, 0.98), [0, 0.2, 0.4, 0.6, 0.8, 1], False),
+        ((-19.0, -7.0, -3.0), [-20, -15, -10, -5, 0], False),
+    ],
+)
+def test_a_bad_beginning_leaves_room_for_the_r2_that_follows(run, values, ticks, note):
+    scored(run)
+    rows = [{"kind": "val", "step": n, "r2": r2, "mae": 1.0} for n, r2 in enumerate(values)]
+    write_jsonl(run / "log.jsonl", rows)
+    text = written(run)
+    chart = re.search(r'aria-label="validation R² over step">(.*?)</svg>', text)[1]
+    marks = re.findall(r'text-anchor="end">([^<]*)<', chart)
+    assert [float(mark) for mark in marks] == ticks
+    heights = [float(y) for y in re.findall(r'cy="([^"]*)"', chart)]
+    assert len(heights) == 3 and min(heights) >= 12 and max(heights) <= 180
+    assert ("What is below 0 is drawn at 0." in text) == note
+
+
+def test_the_model_says_what_its_figures_are(run):
+    scored(run)
+    text = written(run)
+    assert "training: validation R²" in text and "<td>smooth_l1</td>" in text
+    assert "None" not in text
+
+
 def test_seams_of_numbers_are_said_in_numbers(run):
     scored(run)
     record = {"model_id": read_card(run / "best.pt").model_id, "blend": "exact", "tile": [64, 64],
