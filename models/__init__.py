@@ -2,9 +2,12 @@
 
 from models.build import build_model
 from models.decision import Decision
+from models.exports import Exported, ExportError, to_torchscript, torchscript_bytes
 from models.geometry import halo, reach, receptive_field, tiles_exactly, total_stride
 from models.losses import DiceCELoss, LossSettings
-from models.memory import peak_activation_bytes
+from models.memory import outline, peak_activation_bytes, training_memory
+from models.mirrored import Mirrored
+from models.network import Network
 from models.presets import PRESETS, preset
 from models.pretrained import load_pretrained
 from models.settings import ModelSettings, UNetSettings
@@ -15,8 +18,12 @@ __all__ = [
     "PRESETS",
     "Decision",
     "DiceCELoss",
+    "ExportError",
+    "Exported",
     "LossSettings",
+    "Mirrored",
     "ModelSettings",
+    "Network",
     "UNet",
     "UNetSettings",
     "build_model",
@@ -25,11 +32,15 @@ __all__ = [
     "load_pretrained",
     "margins",
     "misfit",
+    "outline",
     "output_shape",
     "peak_activation_bytes",
     "preset",
     "reach",
     "receptive_field",
     "tiles_exactly",
+    "to_torchscript",
+    "torchscript_bytes",
     "total_stride",
+    "training_memory",
 ]

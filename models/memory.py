@@ -22,6 +22,7 @@ from models.sizes import fitting_shape
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 SIDES = {2: (64, 4096), 3: (64, 512)}
+TRAINED_SIDES = {2: 256, 3: 64}
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,24 @@ def pass_memory(settings: ModelSettings, dtype: torch.dtype) -> PassMemory:
     return PassMemory(max(0, less - int(per_voxel * prod(shapes[0]))), per_voxel)
 
 
+@lru_cache(maxsize=64)
+def training_memory(settings: ModelSettings, dtype: torch.dtype) -> PassMemory:
+    """Give what a training step holds: a pass whose tensors are kept, and the pass back.
+
+    Not counted are the weights, and what an optimiser keeps. The most is held where the way back
+    begins, when there is no gradient of weights yet. A voxel is one of a patch of the batch.
+
+    Args:
+        settings: The network.
+        dtype: As of :func:`peak_activation_bytes`.
+    """
+    model = outline(settings)
+    shape = fitting_shape(settings, (TRAINED_SIDES[settings.ndim],) * settings.ndim)
+    less, more = (_peak(model, (batch, *shape), dtype, learning=True) for batch in (2, 4))
+    per_voxel = (more - less) / (2 * prod(shape))
+    return PassMemory(max(0, less - int(per_voxel * 2 * prod(shape))), per_voxel)
+
+
 def outline(settings: ModelSettings) -> Network:
     """Build the network of these settings for looking at: without numbers, wherever it can be."""
     # Attention reads numbers when it is built.
@@ -84,15 +103,25 @@ def peak_activation_bytes(model: Network, shape: Shape, dtype: torch.dtype) -> i
     Raises:
         ValueError: The network does not take this shape.
     """
+    return _peak(model, (1, *shape), dtype, learning=False)
+
+
+def _peak(model: Network, batch_shape: Shape, dtype: torch.dtype, learning: bool) -> int:
+    """Most bytes alive at once for a batch, (B, *S): in evaluation, or in a training step."""
+    batch, *shape = batch_shape
     low = dtype != torch.float32
     with FakeTensorMode():
-        copy = _weightless(model)
-        x = torch.empty(1, model.settings.in_channels, *shape)
+        copy = _weightless(model).train(learning)
+        x = torch.empty(batch, model.settings.in_channels, *shape)
         x = x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
         # In inference mode compound calls would not be seen as their parts.
-        with torch.no_grad(), torch.autocast("cpu", dtype, enabled=low), _Followed() as followed:
+        with torch.set_grad_enabled(learning), _Followed() as followed:
             followed.add(x)
-            copy(x)
+            with torch.autocast("cpu", dtype, enabled=low):
+                made = copy(x)
+            if learning:
+                logits = [y.float() for y in tree_iter(made)]
+                torch.autograd.backward([y.log_softmax(1).square().mean() for y in logits])
     return int(followed.peak)
 
 

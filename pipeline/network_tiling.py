@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from models import fitting_shape, halo, tiles_exactly, total_stride
-from models.memory import PassMemory, outline, pass_memory
+from models import fitting_shape, halo, outline, tiles_exactly, total_stride
+from models.memory import PassMemory, pass_memory
 from pipeline.errors import SettingsError
 from pipeline.plan_file import Plan
 from pipeline.space import Shape

@@ -123,6 +123,11 @@ class Plan(LabelOrder, BaseModel):
         return Decision("linear", mean=self.target.mean, std=self.target.std)
 
     @property
+    def score_name(self) -> str:
+        """What a validation gives: of a segmentation the Dice, of a regression R²."""
+        return "Dice" if self.target is None else "R²"
+
+    @property
     def margin(self) -> Shape:
         """Voxels that an unpadded network's output lacks on each side; zeros of a padded one."""
         return margins(self.network)

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pipeline.io.manifest import usable_cases
 from pipeline.io.volume_store import VolumeStore
 from pipeline.plan_file import read_plan
 from pipeline.planning import Fingerprint, PlanSettings, fingerprint, make_plan, plan
+from pipeline.planning.network import step_bytes
 
 SERIAL = ExecuteSettings(on="serial")
 DATA = DataSettings(
@@ -272,3 +274,32 @@ def test_a_spacing_that_is_set_is_kept():
     pixels = replace(found, units=frozenset({"millimeter", None}))
     made = decide(pixels)
     assert not made.resample and "not lengths in one unit" in made.reasons["spacing"]
+
+
+LARGE = replace(SCANS, median_shape=(300, 512, 512), spacing=(1.0, 1.0, 1.0))
+
+
+def test_where_memory_is_short_the_batch_falls_first_and_then_patches_shrink():
+    def made(gigabytes, **settings):
+        bytes_ = None if gigabytes is None else int(gigabytes * 2**30)
+        return make_plan(DATA, PlanSettings(**settings), LARGE, "key", "cuda", bytes_)
+
+    roomy, plenty = made(None), made(64)
+    assert (plenty.patch_shape, plenty.batch_size) == (roomy.patch_shape, roomy.batch_size)
+    assert "of the 64 it may" in plenty.reasons["memory"]
+    short = made(3)
+    assert short.batch_size == 2 and prod(short.patch_shape) < prod(roomy.patch_shape)
+    assert step_bytes(short.network, short.patch_shape, 2) <= 3 * 2**30
+    # As large as fits: a fifth more would not.
+    assert step_bytes(short.network, short.patch_shape, 2) > 0.5 * 3 * 2**30
+    flat = replace(LARGE, ndim=2, median_shape=(512, 512), spacing=(1.0, 1.0))
+    few = make_plan(DATA, PlanSettings(), flat, "key", "cuda", 2 * 2**30)
+    assert few.patch_shape == (512, 512) and 2 <= few.batch_size < 12
+    assert few.reasons["batch_size"] == "as many as fit in memory"
+
+
+def test_a_patch_that_is_set_is_kept_and_told_when_it_is_too_large():
+    settings = PlanSettings(patch_shape=(96, 96, 96))
+    made = make_plan(DATA, settings, LARGE, "key", "cpu", 2**28)
+    assert made.patch_shape == (96, 96, 96)
+    assert "more than there is; lower plan.base_features" in made.reasons["memory"]

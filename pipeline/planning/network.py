@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import TypeAdapter, ValidationError
 
-from models import ModelSettings, UNetSettings, fitting_shape, margins, preset
+from models import (
+    ModelSettings,
+    UNetSettings,
+    fitting_shape,
+    margins,
+    outline,
+    preset,
+    training_memory,
+)
 from pipeline.errors import SettingsError
 from pipeline.planning.fingerprint import Fingerprint
 from pipeline.planning.settings import PlanSettings
 from pipeline.space import Shape
+
+GIB = 2**30
+LEAST_VOXELS = 4096
+"""Patches do not shrink below so many voxels."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +48,94 @@ SIZES = {
 }
 
 
-def plan_network(
+@dataclass(frozen=True)
+class Trained:
+    """A network and the batches it is trained on."""
+
+    network: ModelSettings
+    """The network."""
+    patch_shape: Shape
+    """Voxels of a patch, as the network sees it."""
+    batch_size: int
+    """Patches per step."""
+
+
+def plan_training(
     found: Fingerprint,
     settings: PlanSettings,
     processor: str,
+    outputs: int,
+    memory_bytes: int | None,
+    reasons: dict[str, str],
+) -> Trained:
+    """Decide on network, patch and batch: as large as the processor trains well, and as fits.
+
+    Where memory is short the batch falls to two patches, then patches shrink, and the network with
+    them: a network sees more in a larger patch, and two keep batch norm alive.
+
+    Args:
+        found: The dataset.
+        settings: Decisions already taken.
+        processor: ``cpu`` or ``cuda``.
+        outputs: Channels of the network's output.
+        memory_bytes: What a training step may hold; None: no matter.
+        reasons: Receives why.
+
+    Raises:
+        SettingsError: There is no such network, or it has no such option or axes.
+    """
+    size = SIZES[processor, found.ndim]
+    while True:
+        made = _plan_training(found, settings, size, outputs, reasons)
+        batch = settings.batch_size or size.batch_size
+        reasons["batch_size"] = (
+            "set in plan.batch_size" if settings.batch_size else f"sized for a {processor.upper()}"
+        )
+        if memory_bytes is None:
+            return Trained(*made, batch)
+        network, patch = made
+        least = settings.batch_size or min(2, batch)
+        while step_bytes(network, patch, batch) > memory_bytes and batch > least:
+            batch -= 1
+            reasons["batch_size"] = "as many as fit in memory"
+        needed = step_bytes(network, patch, batch)
+        fits = needed <= memory_bytes
+        reasons["memory"] = (
+            f"a training step holds about {needed / GIB:.2g} GB of the {memory_bytes / GIB:.3g} it "
+            "may"
+        )
+        smaller = replace(size, patch_voxels=int(0.8 * size.patch_voxels))
+        if fits or settings.patch_shape is not None or smaller.patch_voxels < LEAST_VOXELS:
+            if not fits:
+                reasons["memory"] += (
+                    ": more than there is; lower plan.base_features or plan.patch_shape"
+                )
+            return Trained(network, patch, batch)
+        size = smaller
+
+
+def step_bytes(network: ModelSettings, patch: Shape, batch: int) -> int:
+    """What a training step is expected to hold, with the weights and what is kept of each.
+
+    A bfloat16 step, as it is where it pays; a step in float32 holds up to twice as much.
+    """
+    memory = training_memory(network, torch.bfloat16)
+    weights = sum(p.numel() * p.element_size() for p in outline(network).parameters())
+    # Weights, their running mean, gradients, and two moments of an optimiser.
+    return memory.bytes(batch * prod(patch)) + 5 * weights
+
+
+def _plan_training(
+    found: Fingerprint, settings: PlanSettings, size: Size, outputs: int, reasons: dict[str, str]
+) -> tuple[ModelSettings, Shape]:
+    network = plan_network(found, settings, size, outputs, reasons)
+    return network, plan_patch_shape(found, settings, size, network, reasons)
+
+
+def plan_network(
+    found: Fingerprint,
+    settings: PlanSettings,
+    size: Size,
     outputs: int,
     reasons: dict[str, str],
 ) -> ModelSettings:
@@ -47,7 +144,7 @@ def plan_network(
     Args:
         found: The dataset.
         settings: Decisions already taken.
-        processor: ``cpu`` or ``cuda``.
+        size: What the processor trains well.
         outputs: Channels of the network's output.
         reasons: Receives why.
 
@@ -57,7 +154,7 @@ def plan_network(
     ends: dict[str, Any] = {"ndim": found.ndim, "out_channels": outputs}
     ends["in_channels"] = len(found.channels)
     if settings.network is None:
-        made: ModelSettings = _own(found, settings, SIZES[processor, found.ndim], ends, reasons)
+        made: ModelSettings = _own(found, settings, size, ends, reasons)
     else:
         try:
             made = preset(settings.network, **ends)
@@ -135,7 +232,7 @@ def _fitted(shape: Shape, voxels: int) -> Shape:
 def plan_patch_shape(
     found: Fingerprint,
     settings: PlanSettings,
-    processor: str,
+    size: Size,
     network: ModelSettings,
     reasons: dict[str, str],
 ) -> Shape:
@@ -146,7 +243,6 @@ def plan_patch_shape(
     Raises:
         SettingsError: The shape that is set has other axes than the images.
     """
-    size = SIZES[processor, found.ndim]
     wanted = settings.patch_shape
     if wanted is not None and len(wanted) != found.ndim:
         raise SettingsError(

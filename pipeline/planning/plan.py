@@ -23,10 +23,11 @@ from pipeline.errors import SettingsError
 from pipeline.io.dataset import DataSettings
 from pipeline.io.files import digest
 from pipeline.io.manifest import usable_cases
+from pipeline.network_tiling import memory_bytes
 from pipeline.plan_file import Plan, PlannedClass, read_plan, write_plan
 from pipeline.planning.fingerprint import Fingerprint, fingerprint
 from pipeline.planning.intensities import plan_normalisation, plan_target
-from pipeline.planning.network import SIZES, plan_network, plan_patch_shape
+from pipeline.planning.network import plan_training
 from pipeline.planning.settings import PlanSettings
 from pipeline.planning.spacing import plan_spacing
 
@@ -36,7 +37,12 @@ VERSION = 2
 
 
 def make_plan(
-    data: DataSettings, settings: PlanSettings, found: Fingerprint, key: str, processor: str
+    data: DataSettings,
+    settings: PlanSettings,
+    found: Fingerprint,
+    key: str,
+    processor: str,
+    memory_bytes: int | None = None,
 ) -> Plan:
     """Decide. A pure function of its arguments.
 
@@ -49,10 +55,7 @@ def make_plan(
     loss = _loss(data, settings, found, reasons)
     background = data.background is None
     outputs = output_channels(loss, classes=len(data.classes) or 1, background=background)
-    network = plan_network(found, settings, processor, outputs, reasons)
-    reasons["batch_size"] = (
-        "set in plan.batch_size" if settings.batch_size else f"sized for a {processor.upper()}"
-    )
+    trained = plan_training(found, settings, processor, outputs, memory_bytes, reasons)
     try:
         return Plan(
             key=key,
@@ -64,9 +67,9 @@ def make_plan(
             resample=resample,
             unit=found.unit,
             normalisation=plan_normalisation(data, settings, found, reasons),
-            patch_shape=plan_patch_shape(found, settings, processor, network, reasons),
-            batch_size=settings.batch_size or SIZES[processor, found.ndim].batch_size,
-            network=network,
+            patch_shape=trained.patch_shape,
+            batch_size=trained.batch_size,
+            network=trained.network,
             loss=loss,
             reasons=reasons,
         )
@@ -152,6 +155,8 @@ def plan(
     if path.exists():
         # It may hold edits; what they rested on has changed, but they are not thrown away.
         os.replace(path, path.with_name("plan.former.json"))
-    made = make_plan(data, settings, fingerprint(rows, volumes), key, processor)
+    memory = None if settings.memory_gb is None else int(settings.memory_gb * 2**30)
+    memory = memory or int(memory_bytes() * (0.9 if processor == "cuda" else 0.5))
+    made = make_plan(data, settings, fingerprint(rows, volumes), key, processor, memory)
     write_plan(path, made)
     return made

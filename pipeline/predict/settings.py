@@ -25,4 +25,5 @@ class PredictSettings(BaseModel):
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """What one forward pass may hold; null: an eighth of the machine's memory."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it."""
+    """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it,
+    but float32 in a regression."""

@@ -108,7 +108,10 @@ def predict_cases(
     """
     started = time.monotonic()
     card = read_card(model)
-    processor = best_processor(card.plan.ndim, precision=settings.precision)
+    precision = settings.precision
+    if precision == "auto" and card.plan.target is not None:
+        precision = "float32"  # rounded to bfloat16, the numbers of a mask would lie in steps
+    processor = best_processor(card.plan.ndim, precision=precision)
     network(model, card.weights_sha256, processor)  # damaged weights are no case's fault
     tiling = plan_tiling(
         card.plan,

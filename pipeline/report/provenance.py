@@ -40,7 +40,7 @@ def _model(card: ModelCard) -> list[tuple[str, str]]:
 def _named(key: str, plan: Plan) -> str:
     """What a figure of the training is called."""
     if key == "val_score":
-        return f"validation {'Dice' if plan.target is None else 'R²'}"
+        return f"validation {plan.score_name}"
     return key.replace("_", " ")
 
 

@@ -128,8 +128,9 @@ def _train(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         progress=progress,
     )
     found = card.training["val_score"]
-    name = "Dice" if card.plan.target is None else "R²"
-    shown = "no validation case" if found is None else f"validation {name} {found:.4f}"
+    shown = (
+        "no validation case" if found is None else f"validation {card.plan.score_name} {found:.4f}"
+    )
     return f"model {card.model_id}, {card.training['steps']} steps, {shown}"
 
 
@@ -146,7 +147,7 @@ def _predict(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         ledger=run.ledger,
         progress=progress,
     )
-    return f"{len(masks)} masks in {masks[0].parent}"
+    return f"{len(masks)} mask{'s' * (len(masks) > 1)} in {masks[0].parent}"
 
 
 def _score(settings: RunSettings, run: RunDir, progress: Progress) -> str:

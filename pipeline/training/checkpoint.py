@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from pipeline.model_file import save_tensors
@@ -18,13 +19,18 @@ class TrainingState:
     """Network, running mean, optimizer, and where on the clock they stand."""
 
     key: str
-    """Of patches, plan and settings: a state of another key is not gone on with."""
+    """Of patches, plan and settings, but for the training's length: a state of another key is not
+    gone on with."""
+    length: str
+    """Of the limits: a state of other limits is gone on with to the new ones."""
     model: nn.Module
     """The network being trained, not wrapped for distribution."""
     average: nn.Module
     """Running mean of its weights: the model that is delivered."""
     optimizer: Optimizer
     """Its optimizer."""
+    scaler: GradScaler
+    """Keeps float16 gradients from vanishing; at rest in other formats."""
     position: int = 0
     """Patches seen: the clock."""
     total_steps: int | None = None
@@ -37,45 +43,66 @@ class TrainingState:
     """The step of the best weights; 0: none are stored yet."""
     stale: int = 0
     """Validations in a row that were no better than the best."""
+    extended_at: tuple[int, ...] = ()
+    """Positions at which this training was given other limits."""
 
     @classmethod
-    def fresh(cls, key: str, model: nn.Module, optimizer: Optimizer) -> TrainingState:
+    def fresh(
+        cls, key: str, length: str, model: nn.Module, optimizer: Optimizer, scaler: GradScaler
+    ) -> TrainingState:
         """The state before the first step."""
         average = deepcopy(model).eval().requires_grad_(False)
-        return cls(key, model, average, optimizer)
+        return cls(key, length, model, average, optimizer, scaler)
 
     def save(self, path: Path) -> None:
         """Write the state, atomically."""
         value = {
             "key": self.key,
+            "length": self.length,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "position": self.position,
             "total_steps": self.total_steps,
             "elapsed_s": self.elapsed_s,
             "best_score": self.best_score,
             "best_step": self.best_step,
             "stale": self.stale,
+            "extended_at": list(self.extended_at),
         }
         save_tensors(path, value)
 
-    def restore(self, path: Path) -> bool:
-        """Take over a saved state of the same key; False where there is none."""
+    def restore(self, path: Path, limit: int | None = None) -> bool:
+        """Take over a saved state of the same key; False where there is none.
+
+        Args:
+            path: The saved state.
+            limit: Position at which this training ends, where that is known. A state of other
+                limits that is there already is no beginning of it.
+        """
         if not path.exists():
             return False
         value = torch.load(path, map_location="cpu", weights_only=True)
-        if value["key"] != self.key:
+        if value.get("key") != self.key:
+            return False
+        same = value["length"] == self.length
+        if not same and limit is not None and value["position"] >= limit:
             return False
         self.model.load_state_dict(value["model"])
         self.average.load_state_dict(value["average"])
         self.optimizer.load_state_dict(value["optimizer"])
+        self.scaler.load_state_dict(value["scaler"])
         self.position = value["position"]
-        self.total_steps = value["total_steps"]
         self.elapsed_s = value["elapsed_s"]
         self.best_score = value["best_score"]
         self.best_step = value["best_step"]
-        self.stale = value["stale"]
+        self.extended_at = tuple(value["extended_at"])
+        if same:
+            self.total_steps = value["total_steps"]
+            self.stale = value["stale"]
+        else:
+            self.extended_at += (self.position,)
         return True
 
     def improved(self, score: float | None, step: int) -> bool:

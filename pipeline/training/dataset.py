@@ -63,20 +63,27 @@ class PatchDataset(Dataset[dict[str, Tensor | int]]):
 class PositionSampler(Sampler[list[int]]):
     """Batches of positions for one process, from a position on, without end.
 
+    A step's batch is dealt into ``ranks * parts`` parts that each take every so many-th position:
+    two processes, and one process that takes two parts, see the same parts.
+
     Args:
         start: First position, a multiple of the batch.
-        batch: Patches per step, over all processes.
+        batch: Patches per step, over all processes and parts.
         rank: This process.
-        ranks: Processes; each takes every ranks-th position of a batch.
+        ranks: Processes.
+        parts: Batches that a process goes through in a step.
     """
 
-    def __init__(self, start: int, batch: int, rank: int, ranks: int) -> None:
-        self._start, self._batch, self._rank, self._ranks = start, batch, rank, ranks
+    def __init__(self, start: int, batch: int, rank: int, ranks: int, parts: int = 1) -> None:
+        self._start, self._batch = start, batch
+        self._firsts = range(rank, ranks * parts, ranks)
+        self._step = ranks * parts
 
     def __iter__(self) -> Iterator[list[int]]:
         position = self._start
         while True:
-            yield list(range(position + self._rank, position + self._batch, self._ranks))
+            for first in self._firsts:
+                yield list(range(position + first, position + self._batch, self._step))
             position += self._batch
 
 

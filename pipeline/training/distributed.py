@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import takewhile
@@ -53,11 +53,21 @@ class Ranks:
         synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(synchronised, device_ids=[torch.device(self.device).index])
 
+    def gathering(self, wrapped: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Average gradients over the processes only with the last part of a step."""
+        if isinstance(wrapped, DistributedDataParallel) and not last:
+            return wrapped.no_sync()
+        return nullcontext()
+
     def total(self, values: Tensor) -> Tensor:
         """Sum over all processes, the same in each."""
         if self.count > 1:
             dist.all_reduce(values)
         return values
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean over all processes, the same in each."""
+        return self.total(value) / self.count
 
     def agree(self, value: int) -> int:
         """The first process's value, in all."""

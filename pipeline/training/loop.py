@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from models import build_model, load_pretrained
 from models.optimisers import build_optimiser
@@ -21,6 +22,7 @@ from pipeline.tiled import Processor, Tiling
 from pipeline.training.checkpoint import TrainingState
 from pipeline.training.dataset import PatchDataset, PositionSampler, batches
 from pipeline.training.distributed import Ranks
+from pipeline.training.fine_tuning import start_from
 from pipeline.training.log import TrainingLog
 from pipeline.training.loss import PlannedLoss
 from pipeline.training.schedule import Budget, learning_rate_share
@@ -37,7 +39,9 @@ class TrainTask:
     """One training, as every process of it receives it."""
 
     key: str
-    """Of patches, plan and settings."""
+    """Of patches, plan and recipe."""
+    length: str
+    """Of the limits."""
     plan: Plan
     """Network, batch, classes."""
     settings: TrainSettings
@@ -57,16 +61,20 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
 
     Raises:
         TrainingError: The loss is not a number, or training was told to stop.
+        ModelError: The weights to start from are of another network.
     """
     plan, settings = task.plan, task.settings
     torch.manual_seed(settings.seed)
-    network = build_model(plan.network)
-    load_pretrained(network)
-    model = processor.place(network, plan.ndim).train()
+    model = processor.place(_network(plan, settings), plan.ndim).train()
     optimizer = build_optimiser(settings.optimiser, model.parameters())
-    state = TrainingState.fresh(task.key, model, optimizer)
-    state.restore(task.checkpoints / "last.pt")
+    scaler = GradScaler(processor.device, enabled=processor.precision == "float16")
+    state = TrainingState.fresh(task.key, task.length, model, optimizer, scaler)
+    limit = settings.max_steps and settings.max_steps * plan.batch_size
+    state.restore(task.checkpoints / "last.pt", limit)
     wrapped = ranks.wrap(model)
+    if settings.compile:
+        torch._dynamo.config.suppress_errors = True
+        model.compile()
     loss_of = PlannedLoss(plan)
     loader = _loader(task, state.position, ranks, processor)
     budget = Budget(settings, state.total_steps, state.elapsed_s)
@@ -75,29 +83,38 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
     step = state.position // plan.batch_size
 
     while budget.total_steps is None or step < budget.total_steps:
-        # A batch: its patches, their augmentation and the rate follow from the position.
-        with log.waiting():
-            batch = next(loader)  # image (b, C, *S), label (b, *S), maybe weight, number (b,)
+        # The gradient, a mean over the parts of a batch, here and in all processes. Patches, their
+        # augmentation, dropout and the rate follow from the position.
         share = learning_rate_share(step, budget.total_steps, settings)
         rate = share * settings.optimiser.learning_rate
         for group in optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(settings.seed + state.position)
+        optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=ranks.device)
+        for part in range(settings.accumulate):
+            with log.waiting():
+                batch = next(loader)  # image (b, C, *S), label (b, *S), maybe weight, number (b,)
+            torch.manual_seed(settings.seed + state.position + ranks.rank + part * ranks.count)
+            with ranks.gathering(wrapped, last=part == settings.accumulate - 1):
+                with processor.autocast():
+                    logits = wrapped(processor.tensor(batch["image"]))  # (b, C, *S) -> (b, K, *S)
+                loss = loss_of(logits, batch) / settings.accumulate
+                _refuse_not_finite("loss", loss, batch["number"], task.patches)
+                scaler.scale(loss).backward()
+            total += loss.detach()
 
         # An update.
-        with processor.autocast():
-            logits = wrapped(processor.tensor(batch["image"]))  # (b, C, *S) -> (b, K, *S)
-        loss = loss_of(logits, batch)
-        _refuse_not_finite(loss, batch["number"], task.patches)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-        optimizer.step()
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+        if not scaler.is_enabled():  # it leaves out steps of float16 that overflow, by itself
+            _refuse_not_finite("gradient", norm, batch["number"], task.patches)
+        scaler.step(optimizer)
+        scaler.update()
         step += 1
         state.position += plan.batch_size
         state.update_average(step, settings.ema_decay)
         budget.stepped(step, ranks)
-        log.train(step, state.position, float(loss.detach()), rate, budget)
+        log.train(step, state.position, float(ranks.mean(total)), rate, budget)
 
         # Whole held-out cases, and the best weights so far.
         if budget.validation_due(step):
@@ -108,6 +125,8 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
             log.validation(step, state.position, found)
             if state.improved(found["score"], step) and ranks.first:
                 facts = {"steps": step, "position": state.position, "val_score": found["score"]}
+                if state.extended_at:
+                    facts["extended_at"] = list(state.extended_at)
                 save_model(task.checkpoints / "best.pt", state.average.state_dict(), plan, facts)
             if settings.patience is not None and state.stale >= settings.patience:
                 budget.total_steps = step  # no progress for long enough: this was the last step
@@ -117,6 +136,15 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
             state.save(task.checkpoints / "last.pt")
         if stopping:
             raise TrainingError("training was told to stop; run the same command again to go on")
+
+
+def _network(plan: Plan, settings: TrainSettings) -> nn.Module:
+    """The network at its start: drawn at random, with a trained backbone, or from another run."""
+    network = build_model(plan.network)
+    load_pretrained(network)
+    if settings.start_from is not None:
+        start_from(network, plan, settings.start_from)
+    return network
 
 
 def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) -> Iterator[Any]:
@@ -131,18 +159,20 @@ def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) 
         mirrored=any(plan.margin),
     )
     dataset = PatchDataset(task.patches, augment, settings.seed)
-    sampler = PositionSampler(position, plan.batch_size, ranks.rank, ranks.count)
+    sampler = PositionSampler(
+        position, plan.batch_size, ranks.rank, ranks.count, settings.accumulate
+    )
     pin = processor.device != "cpu"
     return iter(batches(dataset, sampler, settings.loader_workers, pin))
 
 
-def _refuse_not_finite(loss: Tensor, numbers: Tensor, patches: Path) -> None:
-    if torch.isfinite(loss):
+def _refuse_not_finite(what: str, value: Tensor, numbers: Tensor, patches: Path) -> None:
+    if torch.isfinite(value):
         return
     cases = PatchStore(patches).attributes["cases"]
     met = ", ".join(sorted({cases[int(n)] for n in numbers}))
     raise TrainingError(
-        f"the loss is not a number on a batch of {met}: look at these cases, or lower "
+        f"the {what} is not a number on a batch of {met}: look at these cases, or lower "
         "train.optimiser.learning_rate; the last good checkpoint stands"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -33,6 +34,12 @@ class TrainSettings(BaseModel):
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Optimizer updates; with ``max_minutes: null`` two runs give the same weights bit for bit
     on the same CPU. Null: as many as the minutes allow."""
+    max_epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the patches. Of several limits the first that is reached ends the training; one
+    that is raised later lets a finished training go on."""
+    start_from: Path | None = None
+    """Weights to begin with, the `checkpoints/best.pt` of another run. What has another shape
+    begins anew; outputs of classes of the same name are kept."""
     optimiser: OptimiserSettings = AdamWSettings()
     """How weights follow gradients, and the learning rate at its highest."""
     schedule: ScheduleSettings = CosineSchedule()
@@ -59,17 +66,26 @@ class TrainSettings(BaseModel):
     """Most minutes of work lost when training is killed."""
     processes: Annotated[int, Field(ge=1)] | None = None
     """Training processes on this machine; null: one per GPU, or one."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Parts that each process deals its patches of a step into, one after the other: a large batch
+    in little memory. The gradient is their mean; batch norm sees a part."""
     loader_workers: Annotated[int, Field(ge=0)] = 1
     """Processes that prepare patches for each training process."""
     timeout_minutes: Annotated[float, Field(gt=0)] = 10.0
     """How long the processes wait for one that hangs before all stop."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it."""
+    compile: bool = False
+    """Whether torch compiles the network, which takes minutes and pays on GPUs; what it cannot
+    compile runs as it is."""
     seed: int = 0
     """Of weights, order and augmentation."""
+    bundle: bool = True
+    """Whether the model is written as a MONAI bundle too, ``checkpoints/bundle``: for programs
+    that do not have segflow. Takes seconds."""
 
     @model_validator(mode="after")
     def _bounded(self) -> TrainSettings:
-        if self.max_minutes is None and self.max_steps is None:
-            raise ValueError("give max_minutes or max_steps: training needs an end")
+        if self.max_minutes is None and self.max_steps is None and self.max_epochs is None:
+            raise ValueError("give max_minutes, max_steps or max_epochs: training needs an end")
         return self

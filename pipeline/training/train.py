@@ -10,13 +10,14 @@ import torch
 
 from pipeline.errors import ModelError, StoreError, TrainingError
 from pipeline.execute import Progress, silent
-from pipeline.io.files import digest, read_json, write_json
+from pipeline.io.files import digest, read_json, remove_tree, write_json
 from pipeline.io.manifest import read_manifest
 from pipeline.io.patch_store import PatchStore
 from pipeline.model_file import ModelCard, load_model, read_card
 from pipeline.network_tiling import plan_tiling
 from pipeline.plan_file import Plan
 from pipeline.tiled import best_processor
+from pipeline.training.bundle import try_bundle
 from pipeline.training.distributed import launch
 from pipeline.training.loop import TrainTask
 from pipeline.training.rank import task_to_json
@@ -25,8 +26,10 @@ from pipeline.training.settings import TrainSettings
 STAGE = "train"
 VERSION = 1
 """Raised when the same patches would give other weights."""
+# What says when training ends, not how it goes on: changed, a training is extended.
+LENGTH = {"max_minutes", "max_steps", "max_epochs", "validations", "patience"}
 # What changes how training runs but not what it gives.
-INDIFFERENT = {"checkpoint_minutes", "loader_workers", "timeout_minutes"}
+INDIFFERENT = {"bundle", "checkpoint_minutes", "loader_workers", "timeout_minutes"}
 
 
 def plan_train(
@@ -49,15 +52,23 @@ def plan_train(
         raise StoreError(f"{patches} was cut for another plan: run `segflow patch` again")
     rows = [r for r in read_manifest(manifest) if r.split == "val" and r.status == "complete"]
     held_out = rows[: settings.validation_cases]
+    if settings.max_epochs is not None:
+        steps = max(1, round(settings.max_epochs * len(store) / plan.batch_size))
+        steps = min(steps, settings.max_steps or steps)
+        settings = settings.model_copy(update={"max_steps": steps, "max_epochs": None})
+    recipe = settings.model_dump(mode="json", exclude=INDIFFERENT | LENGTH | {"start_from"})
+    if settings.start_from is not None:
+        recipe["start_from"] = read_card(settings.start_from).weights_sha256
     key = digest(
         VERSION,
         plan.content_key,
-        settings.model_dump(mode="json", exclude=INDIFFERENT),
+        recipe,
         store.key,
         [(row.id, row.key) for row in held_out],
     )
     return TrainTask(
         key=key,
+        length=digest(settings.model_dump(mode="json", include=LENGTH)),
         plan=plan,
         settings=settings,
         patches=patches,
@@ -103,9 +114,10 @@ def train(
         checkpoints=checkpoints,
     )
     finished = checkpoints / "train.json"
-    if finished.exists() and read_json(finished)["key"] == task.key:
+    if finished.exists() and read_json(finished)["key"] == digest(task.key, task.length):
         try:
             _, card = load_model(checkpoints / "best.pt")
+            _finish(card, task, manifest, progress)
             progress(STAGE, 1, 1, "up to date")
             return card
         except ModelError:
@@ -117,11 +129,23 @@ def train(
             f"a batch of {plan.batch_size} patches cannot be shared by {processes} processes: "
             "set plan.batch_size to a multiple of train.processes"
         )
-    score_name = "R²" if plan.target else "Dice"
-    launch("pipeline.training.rank", task_to_json(task), processes, _listener(progress, score_name))
+    hear = _listener(progress, plan.score_name)
+    launch("pipeline.training.rank", task_to_json(task), processes, hear)
     card = read_card(checkpoints / "best.pt")
-    write_json(finished, {"key": task.key, "model_id": card.model_id, **card.training})
+    _finish(card, task, manifest, progress)
     return card
+
+
+def _finish(card: ModelCard, task: TrainTask, manifest: Path, progress: Progress) -> None:
+    """Write the model's bundle, and that the training is done."""
+    facts = {"key": digest(task.key, task.length), "model_id": card.model_id, **card.training}
+    if task.settings.bundle:
+        facts["no_bundle"] = try_bundle(task.checkpoints, manifest)
+        if facts["no_bundle"]:
+            progress(STAGE, 1, 1, f"no MONAI bundle: {facts['no_bundle']}")
+    else:
+        remove_tree(task.checkpoints / "bundle")  # it may be of earlier weights
+    write_json(task.checkpoints / "train.json", facts)
 
 
 def _sharers(batch_size: int, devices: int) -> int:

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from models import build_model, peak_activation_bytes, preset
+from models import build_model, peak_activation_bytes, preset, training_memory
 from models.settings import UNetSettings
 
 
@@ -35,3 +36,21 @@ def test_half_the_numbers_take_half_the_memory_and_weights_do_not_count():
     small = peak_activation_bytes(model, (256, 256), torch.float32)
     assert abs(whole / small - 4) < 0.01
     assert all(not parameter.is_meta for parameter in model.parameters()) and model.training
+
+
+def test_a_training_step_keeps_what_a_pass_lets_go():
+    settings = preset("unet-small", 2, 1, 2)
+    model = build_model(settings)
+    memory = training_memory(settings, torch.float32)
+    learning = memory.bytes(4 * 256 * 256)
+    passing = 4 * peak_activation_bytes(model, (256, 256), torch.float32)
+    assert 2 * passing < learning < 20 * passing
+    # Every activation of the first stage alone: two convolutions of 16 features, two activations.
+    assert memory.per_voxel > 4 * 16 * 4
+
+
+@pytest.mark.parametrize("name", ["dynunet", "unet-2015"])
+def test_a_training_step_in_bfloat16_holds_less(name):
+    settings = preset(name, 2, 1, 2)
+    whole, half = (training_memory(settings, d).per_voxel for d in (torch.float32, torch.bfloat16))
+    assert 0.4 < half / whole < 0.8

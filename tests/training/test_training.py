@@ -109,16 +109,19 @@ def test_two_processes_train_together_and_a_finished_training_is_found(run):
     assert stored.model_id == card.model_id
     assert network.settings == small_plan(3).network
     assert json.loads((run / "checkpoints/train.json").read_text())["model_id"] == card.model_id
+    assert json.loads((run / "checkpoints/train.json").read_text())["no_bundle"] is None
+    assert (run / "checkpoints/bundle/models/model.ts").exists()
     before = (run / "checkpoints/best.pt").stat().st_mtime_ns
     again = train(
         small_plan(3),
-        recipe(processes=2),
+        recipe(processes=2, bundle=False),
         **places(run),
         progress=lambda stage, done, total, note: told.append(note),
     )
     assert again == card
     assert (run / "checkpoints/best.pt").stat().st_mtime_ns == before
     assert told[-1] == "up to date"
+    assert not (run / "checkpoints/bundle").exists()
 
 
 def test_a_batch_that_processes_cannot_share_is_a_sentence(run):
@@ -138,7 +141,8 @@ def test_a_loss_that_is_no_number_names_its_cases(run):
     with pytest.raises(
         TrainingError, match=rf"a batch of {names[0]}: .*train\.optimiser\.learning_rate"
     ):
-        _refuse_not_finite(torch.tensor(float("nan")), torch.tensor([0]), run / "patches.zarr")
+        nan = torch.tensor(float("nan"))
+        _refuse_not_finite("loss", nan, torch.tensor([0]), run / "patches.zarr")
 
 
 def test_sigterm_asks_for_an_end_after_the_step():
@@ -158,6 +162,12 @@ def test_processes_see_together_what_one_would_see():
         return [sorted(p for s in samplers for p in next(s)) for _ in range(batches)]
 
     assert first(1) == first(2) == first(3) == [list(range(n, n + 6)) for n in range(6, 36, 6)]
+    in_parts = iter(PositionSampler(6, 6, 0, 1, parts=2))
+    assert [next(in_parts) for _ in range(2)] == [
+        next(iter(PositionSampler(6, 6, rank, 2))) for rank in (0, 1)
+    ]
+    of_both = iter(PositionSampler(0, 8, 1, 2, parts=2))
+    assert [next(of_both) for _ in range(3)] == [[1, 5], [3, 7], [9, 13]]
 
 
 def test_every_pass_sees_every_patch_once_in_its_own_order(run):

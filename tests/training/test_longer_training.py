@@ -1,0 +1,174 @@
+"""Trainings that go on: to other limits, from other weights, in parts, on several processes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from models import build_model
+from pipeline.errors import ModelError
+from pipeline.io.files import read_jsonl
+from pipeline.model_file import load_model, read_card
+from pipeline.plan_file import PlannedClass
+from pipeline.tiled import Processor
+from pipeline.training import train
+from pipeline.training.fine_tuning import start_from
+from pipeline.training.loop import train_rank
+from pipeline.training.train import plan_train
+from tests.trained import random_network, small_plan, write_model
+from tests.training.test_training import ALONE, CPU, places, recipe, run, same, tensors
+
+assert run  # a fixture
+
+
+def alone(run, settings, name, processor=CPU):
+    """Train in this process; give what last.pt holds."""
+    train_rank(plan_train(small_plan(3), settings, **places(run, name)), ALONE, processor)
+    return tensors(run / name / "last.pt")
+
+
+def losses(run, name):
+    rows = read_jsonl(run / name / "log.jsonl")
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == "train"}
+
+
+def test_two_processes_learn_what_one_learns_in_two_parts(run, monkeypatch):
+    monkeypatch.setattr("pipeline.training.log.LOG_STEPS", 1)
+    plan = small_plan(3).model_copy(update={"batch_size": 4})
+    places_of = {name: places(run, name) for name in ("parts", "ranks")}
+    settings = recipe(accumulate=2, precision="float32", max_steps=12)
+    train_rank(plan_train(plan, settings, **places_of["parts"]), ALONE, CPU)
+    train(plan, recipe(processes=2, precision="float32", max_steps=12), **places_of["ranks"])
+    parts, ranks = losses(run, "parts"), losses(run, "ranks")
+    assert list(parts) == [*range(1, 13)] and parts[12] < parts[1]
+    # Steps are logged in tens where the processes do not know of the patch above.
+    assert [*ranks] == [10, 12]
+    found = [np.mean([parts[s] for s in range(1, 11)]), np.mean([parts[s] for s in (11, 12)])]
+    np.testing.assert_allclose(list(ranks.values()), found, rtol=1e-3)
+
+
+def test_a_finished_training_goes_on_when_its_limit_is_raised(run):
+    whole = alone(run, recipe(max_steps=8), "checkpoints")
+    assert whole["extended_at"] == [] and whole["position"] == 8 * 2
+    longer = alone(run, recipe(max_steps=14), "checkpoints")
+    assert longer["extended_at"] == [16] and longer["position"] == 14 * 2
+    assert {8, 14} <= {r["step"] for r in read_jsonl(run / "checkpoints/log.jsonl")}
+    anew = alone(run, recipe(max_steps=14), "anew")
+    assert not same(anew["model"], longer["model"])
+    steps = [r["step"] for r in read_jsonl(run / "checkpoints/log.jsonl")]
+    assert steps == sorted(steps) and steps[-1] == 14
+    # Told to end where it has been already, it is another training.
+    assert same(alone(run, recipe(max_steps=8), "checkpoints")["model"], whole["model"])
+
+
+def test_another_recipe_is_another_training(run):
+    first = alone(run, recipe(), "checkpoints")
+    changed = alone(run, recipe(augmentation=0.0, max_steps=9), "checkpoints")
+    assert changed["extended_at"] == [] and changed["key"] != first["key"]
+    assert same(
+        changed["model"], alone(run, recipe(augmentation=0.0, max_steps=9), "anew")["model"]
+    )
+
+
+def test_the_stage_extends_and_says_at_which_patch(run):
+    train(small_plan(3), recipe(), **places(run))
+    card = train(small_plan(3), recipe(max_steps=12, validations=3), **places(run))
+    stored = json.loads((run / "checkpoints/train.json").read_text())
+    assert stored["model_id"] == card.model_id
+    if card.training["steps"] > 8:  # the best weights may be the first limit's
+        assert card.training["extended_at"] == [16]
+    assert tensors(run / "checkpoints/last.pt")["position"] == 12 * 2
+
+
+def test_epochs_are_passes_over_the_patches(run):
+    count = len(
+        json.loads((run / "patches.zarr/zarr.json").read_text())["attributes"]["segflow"]["cases"]
+    )
+    settings = recipe(max_steps=None, max_epochs=1.5)
+    task = plan_train(small_plan(3), settings, **places(run))
+    assert task.settings.max_steps == round(1.5 * count / 2)
+    fewer = plan_train(small_plan(3), recipe(max_steps=3, max_epochs=1.5), **places(run))
+    assert fewer.settings.max_steps == 3
+
+
+def test_float16_trains_with_scaled_gradients_and_goes_on(run):
+    half = Processor("cpu", "float16", channels_last=True)
+    state = alone(run, recipe(precision="float16"), "checkpoints", half)
+    assert state["scaler"]["scale"] > 1
+    assert all(value.isfinite().all() for value in state["model"].values())
+    longer = alone(run, recipe(precision="float16", max_steps=12), "checkpoints", half)
+    assert longer["scaler"]["_growth_tracker"] > state["scaler"]["_growth_tracker"]
+
+
+def named(plan, *names):
+    classes = tuple(PlannedClass(name=n, background=n == "background") for n in names)
+    network = plan.network.model_copy(update={"out_channels": len(names)})
+    return plan.model_copy(update={"classes": classes, "network": network})
+
+
+def test_of_another_class_set_the_outputs_of_the_same_name_are_kept(tmp_path):
+    theirs = small_plan(3)  # background, liver, tumour
+    path = write_model(tmp_path, theirs, seed=1)
+    mine = named(theirs, "background", "tumour", "vessel", "liver")
+    torch.manual_seed(2)
+    network = build_model(mine.network)
+    drawn = {name: value.clone() for name, value in network.state_dict().items()}
+    partly = start_from(network, mine, path)
+    given, state = load_model(path)[0].state_dict(), network.state_dict()
+    assert set(partly) == {
+        name for name in state if state[name].shape[:1] == (4,) and "head" in name
+    }
+    assert partly
+    for name, value in state.items():
+        if name in partly:
+            for output, other in ((0, 0), (1, 2), (3, 1)):
+                assert torch.equal(value[output], given[name][other])
+            assert torch.equal(value[2], drawn[name][2])
+        else:
+            assert torch.equal(value, given[name])
+
+
+def test_the_same_number_of_other_classes_is_another_head(tmp_path):
+    theirs = small_plan(3)
+    path = write_model(tmp_path, theirs, seed=1)
+    mine = named(theirs, "background", "kidney", "spleen")
+    network = build_model(mine.network)
+    drawn = {name: value.clone() for name, value in network.state_dict().items()}
+    partly = start_from(network, mine, path)
+    state = network.state_dict()
+    assert partly and all(torch.equal(state[n][1:], drawn[n][1:]) for n in partly)
+
+
+def test_weights_of_another_network_are_refused(tmp_path, run):
+    path = write_model(tmp_path / "other", small_plan(2), seed=1)
+    plan = small_plan(3)
+    with pytest.raises(ModelError, match=r"another network: \d+ of \d+ numbers fit\. Set plan"):
+        start_from(random_network(plan), plan, path)
+    with pytest.raises(ModelError, match="no usable model"):
+        plan_train(plan, recipe(start_from=tmp_path / "absent.pt"), **places(run))
+
+
+def test_training_begins_with_the_weights_it_is_given(run):
+    path = write_model(run / "other", small_plan(3), seed=1)
+    task = plan_train(small_plan(3), recipe(max_steps=1, start_from=path), **places(run))
+    other = plan_train(small_plan(3), recipe(max_steps=1), **places(run))
+    assert task.key != other.key
+    still = task.settings.model_copy(
+        update={"optimiser": task.settings.optimiser.model_copy(update={"learning_rate": 1e-12})}
+    )
+    train_rank(plan_train(small_plan(3), still, **places(run)), ALONE, CPU)
+    given = load_model(path)[0].state_dict()
+    learnt = tensors(run / "checkpoints/last.pt")["model"]
+    weights = [name for name in given if name.endswith("weight")]
+    assert all(torch.allclose(given[n], learnt[n], atol=1e-6) for n in weights)
+    assert read_card(run / "checkpoints/best.pt").training["steps"] == 1
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(run):
+    plain = alone(run, recipe(max_steps=3), "plain")
+    compiled = alone(run, recipe(max_steps=3, compile=True), "compiled")
+    assert plain["model"].keys() == compiled["model"].keys()
+    for name, value in plain["model"].items():
+        torch.testing.assert_close(compiled["model"][name], value, rtol=1e-2, atol=1e-3)
