@@ -13,6 +13,7 @@ from models.settings import (
     UNetPlusPlusSettings,
     UNetSettings,
 )
+from models.thin_convolution import with_thin_convolutions
 from models.unet import UNet
 
 
@@ -25,6 +26,12 @@ def build_model(settings: ModelSettings) -> Network:
     Returns:
         A network from images (B, C, *S) to logits (B, K, *S), in training mode.
     """
+    model = _built(settings)
+    with_thin_convolutions(model)
+    return model
+
+
+def _built(settings: ModelSettings) -> Network:
     # MONAI takes seconds to import, and the default network does without.
     match settings:
         case UNetSettings():

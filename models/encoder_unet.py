@@ -7,7 +7,7 @@ from models.encoder_settings import EncoderUNetSettings
 from models.encoders import registered
 from models.network import Network
 from models.unet_blocks import initialise
-from models.variants import norm_name
+from models.variants import merge_in_one_piece, norm_name
 
 UNUSED = ("_conv_head", "_conv_head_padding", "_bn1", "_avg_pooling", "_dropout", "_fc")
 
@@ -37,6 +37,7 @@ class EncoderUNet(Network):
             # Sizes that need it are refused.
             is_pad=False,
         )
+        merge_in_one_piece(self.network)
         for name in UNUSED:
             # Layers of EfficientNet's classifier, which nothing learns from, stop distributed
             # training.

@@ -3,7 +3,9 @@
 from math import gcd
 from typing import Any, ClassVar
 
+import torch
 from monai.networks.nets.attentionunet import AttentionUnet
+from monai.networks.nets.basic_unet import UpCat
 from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
 from monai.networks.nets.dynunet import DynUNet as MonaiDynUNet
 from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
@@ -39,6 +41,7 @@ class UNetPlusPlus(Network):
             dropout=settings.dropout,
             deep_supervision=settings.deep_supervision,
         )
+        merge_in_one_piece(self.network)
         if not settings.deep_supervision:
             # Heads that nothing learns from stop distributed training.
             for node in ("0_1", "0_2", "0_3"):
@@ -140,7 +143,7 @@ class SwinUNETR(Network):
     def __init__(self, settings: SwinUNETRSettings) -> None:
         """Build the network with fresh weights."""
         super().__init__(settings)
-        self.network = MonaiSwinUNETR(
+        self.network = Swin(
             **_shape_of(settings),
             feature_size=settings.first_features,
             depths=settings.depths,
@@ -153,6 +156,31 @@ class SwinUNETR(Network):
         """Give logits for an input that is known to fit."""
         logits: Tensor = self.network(x)
         return logits
+
+
+class Swin(MonaiSwinUNETR):  # type: ignore[misc]
+    """MONAI's network, without its check of the input, at which ``torch.compile`` gives up."""
+
+    def _check_input_size(self, spatial_shape: Any) -> None:
+        """Leave it be: :class:`Network` has said already which sizes fit."""
+
+
+class Merge(UpCat):  # type: ignore[misc]
+    """MONAI's step up, without the question to TorchScript at which ``torch.compile`` gives up."""
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        """Enlarge, concatenate and convolve: (B, F, *S), (B, G, *S * 2) -> (B, H, *S * 2)."""
+        # An input that fits needs none of the padding that MONAI has here.
+        x = self.upsample(x)
+        merged: Tensor = self.convs(x if skip is None else torch.cat((skip, x), dim=1))
+        return merged
+
+
+def merge_in_one_piece(model: nn.Module) -> None:
+    """Make every step up of one of MONAI's networks a :class:`Merge`, in place."""
+    for layer in model.modules():
+        if type(layer) is UpCat:
+            layer.__class__ = Merge
 
 
 def norm_name(norm: WindowNorm, *features: int) -> tuple[str, dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""What training tells: rows for the learning curve on disk, and messages to who launched it."""
+"""What training tells: rows for the learning curve on disk, and messages to who launched it.
+
+``log.jsonl`` is what the report is made of; ``tensorboard/`` holds the same for TensorBoard.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.utils.tensorboard.writer import SummaryWriter
+
 from pipeline.io.files import read_jsonl, write_jsonl
 from pipeline.training.schedule import Budget
 
 LOG_STEPS = 10
 """Steps that one row of the log sums up."""
+PLACE = {"kind", "step", "position"}
+"""What a row is of; the rest of it are figures."""
 MESSAGE_S = 1.0
 """Seconds between two messages to the launcher."""
 
@@ -26,9 +33,12 @@ class TrainingLog:
         position: Where training goes on.
         batch_size: Patches per step.
         speaking: Whether this is the first process.
+        board: Whether TensorBoard's files are written too, beside the log.
     """
 
-    def __init__(self, path: Path, position: int, batch_size: int, speaking: bool) -> None:
+    def __init__(
+        self, path: Path, position: int, batch_size: int, speaking: bool, board: bool
+    ) -> None:
         self._path = path
         self._batch_size = batch_size
         self._speaking = speaking
@@ -37,6 +47,11 @@ class TrainingLog:
         self._since = self._spoken = time.monotonic()
         if speaking:
             write_jsonl(path, [row for row in read_jsonl(path) if row["position"] <= position])
+        self._board: SummaryWriter | None = None
+        if speaking and board:
+            # Steps from here on will be taken again, those before stay.
+            again = position // batch_size + 1
+            self._board = SummaryWriter(path.with_name("tensorboard"), purge_step=again)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -92,6 +107,13 @@ class TrainingLog:
         if self._speaking:
             with self._path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+        if self._board is not None:
+            figures = {f"{row['kind']}/{k}": row[k] for k in row.keys() - PLACE}
+            figures |= {f"val/{name}": v for name, v in figures.pop("val/classes", {}).items()}
+            for name, value in figures.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, row["step"])
+            self._board.flush()
 
     def _print(self, message: dict[str, Any]) -> None:
         if self._speaking:

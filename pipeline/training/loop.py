@@ -78,7 +78,13 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
     loss_of = PlannedLoss(plan)
     loader = _loader(task, state.position, ranks, processor)
     budget = Budget(settings, state.total_steps, state.elapsed_s)
-    log = TrainingLog(task.checkpoints / "log.jsonl", state.position, plan.batch_size, ranks.first)
+    log = TrainingLog(
+        task.checkpoints / "log.jsonl",
+        state.position,
+        plan.batch_size,
+        ranks.first,
+        settings.tensorboard,
+    )
     stop = StopSignal()
     step = state.position // plan.batch_size
 

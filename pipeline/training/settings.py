@@ -80,6 +80,8 @@ class TrainSettings(BaseModel):
     compile runs as it is."""
     seed: int = 0
     """Of weights, order and augmentation."""
+    tensorboard: bool = True
+    """Whether `checkpoints/tensorboard` is written beside the log: `tensorboard --logdir runs`."""
     bundle: bool = True
     """Whether the model is written as a MONAI bundle too, ``checkpoints/bundle``: for programs
     that do not have segflow. Takes seconds."""

@@ -29,7 +29,7 @@ VERSION = 1
 # What says when training ends, not how it goes on: changed, a training is extended.
 LENGTH = {"max_minutes", "max_steps", "max_epochs", "validations", "patience"}
 # What changes how training runs but not what it gives.
-INDIFFERENT = {"bundle", "checkpoint_minutes", "loader_workers", "timeout_minutes"}
+INDIFFERENT = {"bundle", "checkpoint_minutes", "loader_workers", "tensorboard", "timeout_minutes"}
 
 
 def plan_train(

@@ -151,19 +151,6 @@ def test_where_a_layer_sees_all_there_is_no_receptive_field_and_no_halo(name):
         halo(model)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", rows(SMALL))
-def test_networks_compile(name, randomise):
-    settings = small(name, 2)
-    model = randomise(build_model(settings)).eval()
-    torch.compiler.reset()
-    compiled = torch.compile(model)
-    x = image(settings)
-    with torch.no_grad():
-        # Fused kernels round otherwise.
-        torch.testing.assert_close(compiled(x), model(x), rtol=1e-3, atol=1e-3)
-
-
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [

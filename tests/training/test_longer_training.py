@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models import build_model
 from pipeline.errors import ModelError
@@ -60,6 +61,21 @@ def test_a_finished_training_goes_on_when_its_limit_is_raised(run):
     assert steps == sorted(steps) and steps[-1] == 14
     # Told to end where it has been already, it is another training.
     assert same(alone(run, recipe(max_steps=8), "checkpoints")["model"], whole["model"])
+
+
+def test_tensorboard_holds_the_rows_of_the_log(run):
+    alone(run, recipe(max_steps=12), "checkpoints")
+    alone(run, recipe(max_steps=20), "checkpoints")
+    found = EventAccumulator(str(run / "checkpoints/tensorboard")).Reload()
+    rows = read_jsonl(run / "checkpoints/log.jsonl")
+    for kind, figure in (("train", "loss"), ("train", "learning_rate"), ("val", "dice")):
+        expected = [(r["step"], r[figure]) for r in rows if r["kind"] == kind]
+        scalars = [(s.step, s.value) for s in found.Scalars(f"{kind}/{figure}")]
+        assert len(expected) >= 3
+        np.testing.assert_allclose(scalars, expected, rtol=1e-6)
+    assert {"val/liver", "val/tumour"} <= set(found.Tags()["scalars"])
+    alone(run, recipe(tensorboard=False), "without")
+    assert not (run / "without/tensorboard").exists()
 
 
 def test_another_recipe_is_another_training(run):
