@@ -70,7 +70,11 @@ def test_a_file_of_several_replaced_by_one_of_its_size_and_an_older_time_is_met(
     assert take_in(data, tmp_path).rows["x"].key != first.key
 
 
-@pytest.mark.parametrize("name", ["a\0b.nii.gz", "\ud800.nii.gz", "x" * 300 + ".nii.gz"])
+@pytest.mark.parametrize(
+    "name",
+    ["a\0b.nii.gz", "\ud800.nii.gz", "x" * 300 + ".nii.gz"],
+    ids=["nul", "half a surrogate", "too long"],
+)
 def test_a_name_that_no_file_system_holds_is_one_bad_case(tmp_path, make_msd, take_in, name):
     data = make_msd(tmp_path / "data")
     listing = json.loads((tmp_path / "data" / "dataset.json").read_text())
