@@ -73,13 +73,18 @@ class TrainingState:
         }
         save_tensors(path, value)
 
-    def restore(self, path: Path, limit: int | None = None) -> bool:
+    def restore(
+        self, path: Path, most_patches: int | None = None, most_seconds: float | None = None
+    ) -> bool:
         """Take over a saved state of the same key; False where there is none.
+
+        A state of other limits that has reached these ones already is no beginning of a training
+        by them, and is left alone.
 
         Args:
             path: The saved state.
-            limit: Position at which this training ends, where that is known. A state of other
-                limits that is there already is no beginning of it.
+            most_patches: Position at which this training ends; None: no such limit.
+            most_seconds: How long it lasts; None: no such limit.
         """
         if not path.exists():
             return False
@@ -87,7 +92,10 @@ class TrainingState:
         if value.get("key") != self.key:
             return False
         same = value["length"] == self.length
-        if not same and limit is not None and value["position"] >= limit:
+        ended = (most_patches is not None and value["position"] >= most_patches) or (
+            most_seconds is not None and value["elapsed_s"] >= most_seconds
+        )
+        if ended and not same:
             return False
         self.model.load_state_dict(value["model"])
         self.average.load_state_dict(value["average"])

@@ -69,8 +69,11 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
     optimizer = build_optimiser(settings.optimiser, model.parameters())
     scaler = GradScaler(processor.device, enabled=processor.precision == "float16")
     state = TrainingState.fresh(task.key, task.length, model, optimizer, scaler)
-    limit = settings.max_steps and settings.max_steps * plan.batch_size
-    state.restore(task.checkpoints / "last.pt", limit)
+    state.restore(
+        task.checkpoints / "last.pt",
+        most_patches=settings.max_steps and settings.max_steps * plan.batch_size,
+        most_seconds=settings.max_minutes and settings.max_minutes * 60,
+    )
     wrapped = ranks.wrap(model)
     if settings.compile:
         torch._dynamo.config.suppress_errors = True

@@ -123,11 +123,14 @@ def train(
         except ModelError:
             (checkpoints / "last.pt").unlink(missing_ok=True)  # the weights are gone: anew
     checkpoints.mkdir(parents=True, exist_ok=True)
-    processes = settings.processes or _sharers(plan.batch_size, torch.cuda.device_count())
-    if plan.batch_size % processes:
+    processes = settings.processes or _sharers(
+        plan.batch_size // settings.accumulate, torch.cuda.device_count()
+    )
+    if plan.batch_size % (processes * settings.accumulate):
         raise TrainingError(
-            f"a batch of {plan.batch_size} patches cannot be shared by {processes} processes: "
-            "set plan.batch_size to a multiple of train.processes"
+            f"a batch of {plan.batch_size} patches cannot be shared by {processes} processes in "
+            f"{settings.accumulate} parts each: set plan.batch_size to a multiple of "
+            "train.processes times train.accumulate"
         )
     hear = _listener(progress, plan.score_name)
     launch("pipeline.training.rank", task_to_json(task), processes, hear)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -34,6 +35,15 @@ def discs(tmp_path: Path) -> Path:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(settings_of(tmp_path / "data", tmp_path / "run")))
     return path
+
+
+@pytest.fixture(autouse=True)
+def _level() -> Iterator[None]:
+    """``--debug`` sets the level of a process, which ends with the command but not here."""
+    logger = logging.getLogger("pipeline")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture

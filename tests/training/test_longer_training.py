@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models import build_model
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, TrainingError
 from pipeline.io.files import read_jsonl
 from pipeline.model_file import load_model, read_card
 from pipeline.plan_file import PlannedClass
@@ -188,3 +188,21 @@ def test_a_compiled_network_learns_the_same(run):
     assert plain["model"].keys() == compiled["model"].keys()
     for name, value in plain["model"].items():
         torch.testing.assert_close(compiled["model"][name], value, rtol=1e-2, atol=1e-3)
+
+
+def test_parts_that_a_batch_cannot_be_dealt_into_are_a_sentence(run):
+    with pytest.raises(TrainingError, match=r"2 patches .* in 4 parts each: set plan\.batch_size"):
+        train(small_plan(3), recipe(accumulate=4), **places(run))
+
+
+def test_a_training_that_is_given_less_time_than_it_took_begins_anew(run):
+    alone(run, recipe(), "checkpoints")
+    path = run / "checkpoints/last.pt"
+    state = tensors(path)
+    torch.save(state | {"elapsed_s": 3600.0}, path)
+    minutes = {"max_minutes": 30, "max_steps": 9}
+    anew = alone(run, recipe(**minutes), "checkpoints")
+    assert anew["extended_at"] == [] and anew["elapsed_s"] < 3600
+    torch.save(anew | {"elapsed_s": 600.0}, path)
+    longer = alone(run, recipe(max_minutes=45, max_steps=12), "checkpoints")
+    assert longer["extended_at"] == [18] and longer["elapsed_s"] > 600
