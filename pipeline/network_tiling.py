@@ -28,6 +28,11 @@ def memory_bytes() -> int:
     """Memory of this machine (or its container), or of its first GPU, in bytes."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
+    return machine_bytes()
+
+
+def machine_bytes() -> int:
+    """Memory of this machine, or its container, in bytes."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
     return machine if limit == "max" else min(machine, int(limit))

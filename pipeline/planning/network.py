@@ -96,7 +96,7 @@ def plan_training(
         network, patch = made
         least = settings.batch_size or min(2, batch)
         while step_bytes(network, patch, batch) > memory_bytes and batch > least:
-            batch -= 1
+            batch = max(least, batch // 2)  # which processes can share
             reasons["batch_size"] = "as many as fit in memory"
         needed = step_bytes(network, patch, batch)
         fits = needed <= memory_bytes

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from models.losses import (
     CrossEntropySettings,
@@ -23,7 +24,7 @@ from pipeline.errors import SettingsError
 from pipeline.io.dataset import DataSettings
 from pipeline.io.files import digest
 from pipeline.io.manifest import usable_cases
-from pipeline.network_tiling import memory_bytes
+from pipeline.network_tiling import machine_bytes, memory_bytes
 from pipeline.plan_file import Plan, PlannedClass, read_plan, write_plan
 from pipeline.planning.fingerprint import Fingerprint, fingerprint
 from pipeline.planning.intensities import plan_normalisation, plan_target
@@ -75,6 +76,15 @@ def make_plan(
         )
     except ValueError as error:  # pydantic's own is one
         raise SettingsError(f"plan: {_first(error)}") from error
+
+
+def _memory(settings: PlanSettings, processor: str) -> int | None:
+    """What a training step may hold, in bytes; None of a GPU that this machine has not."""
+    if settings.memory_gb is not None:
+        return int(settings.memory_gb * 2**30)
+    if processor == "cpu":
+        return machine_bytes() // 2
+    return int(0.9 * memory_bytes()) if torch.cuda.is_available() else None
 
 
 def _loss(
@@ -155,8 +165,7 @@ def plan(
     if path.exists():
         # It may hold edits; what they rested on has changed, but they are not thrown away.
         os.replace(path, path.with_name("plan.former.json"))
-    memory = None if settings.memory_gb is None else int(settings.memory_gb * 2**30)
-    memory = memory or int(memory_bytes() * (0.9 if processor == "cuda" else 0.5))
+    memory = _memory(settings, processor)
     made = make_plan(data, settings, fingerprint(rows, volumes), key, processor, memory)
     write_plan(path, made)
     return made

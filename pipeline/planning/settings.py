@@ -20,8 +20,8 @@ class PlanSettings(BaseModel):
     """Voxel spacing that the network works on, in the unit of the images, in array order.
     ``auto``: the dataset's, if cases differ; ``native``: each case keeps its own."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """What a training step may hold; patches shrink to fit. Null: half of the machine's memory, or
-    nine tenths of the GPU's."""
+    """What a training step may hold, in one process and one part; patches shrink to fit. Null: half
+    of the machine's memory, or nine tenths of the GPU's."""
     patch_shape: tuple[Annotated[int, Field(ge=8)], ...] | None = None
     """Voxels of a training patch; rounded up to the network's stride."""
     batch_size: Annotated[int, Field(ge=1)] | None = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,8 +23,8 @@ class TrainingState:
     key: str
     """Of patches, plan and settings, but for the training's length: a state of another key is not
     gone on with."""
-    length: str
-    """Of the limits: a state of other limits is gone on with to the new ones."""
+    limits: dict[str, Any]
+    """When training ends: a state of other limits is gone on with to the new ones."""
     model: nn.Module
     """The network being trained, not wrapped for distribution."""
     average: nn.Module
@@ -48,17 +50,22 @@ class TrainingState:
 
     @classmethod
     def fresh(
-        cls, key: str, length: str, model: nn.Module, optimizer: Optimizer, scaler: GradScaler
+        cls,
+        key: str,
+        limits: dict[str, Any],
+        model: nn.Module,
+        optimizer: Optimizer,
+        scaler: GradScaler,
     ) -> TrainingState:
         """The state before the first step."""
         average = deepcopy(model).eval().requires_grad_(False)
-        return cls(key, length, model, average, optimizer, scaler)
+        return cls(key, limits, model, average, optimizer, scaler)
 
     def save(self, path: Path) -> None:
         """Write the state, atomically."""
         value = {
             "key": self.key,
-            "length": self.length,
+            "limits": self.limits,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -73,29 +80,29 @@ class TrainingState:
         }
         save_tensors(path, value)
 
-    def restore(
-        self, path: Path, most_patches: int | None = None, most_seconds: float | None = None
-    ) -> bool:
+    def restore(self, path: Path, batch_size: int) -> bool:
         """Take over a saved state of the same key; False where there is none.
 
-        A state of other limits that has reached these ones already is no beginning of a training
-        by them, and is left alone.
+        A state of other limits is gone on with. One that is past a limit that has been lowered is
+        no beginning of a training by it, and is left alone; one that has reached a limit that has
+        not been is at its end.
 
         Args:
             path: The saved state.
-            most_patches: Position at which this training ends; None: no such limit.
-            most_seconds: How long it lasts; None: no such limit.
+            batch_size: Patches per step.
         """
         if not path.exists():
             return False
         value = torch.load(path, map_location="cpu", weights_only=True)
         if value.get("key") != self.key:
             return False
-        same = value["length"] == self.length
-        ended = (most_patches is not None and value["position"] >= most_patches) or (
-            most_seconds is not None and value["elapsed_s"] >= most_seconds
-        )
-        if ended and not same:
+        same = value["limits"] == self.limits
+        done = {
+            "max_steps": value["position"] // batch_size,
+            "max_minutes": value["elapsed_s"] / 60,
+        }
+        reached = [n for n in done if self.limits[n] is not None and done[n] >= self.limits[n]]
+        if not same and any(self.limits[n] < (value["limits"][n] or inf) for n in reached):
             return False
         self.model.load_state_dict(value["model"])
         self.average.load_state_dict(value["average"])
@@ -109,9 +116,21 @@ class TrainingState:
         if same:
             self.total_steps = value["total_steps"]
             self.stale = value["stale"]
+        elif reached:
+            self.total_steps = done["max_steps"]
         else:
             self.extended_at += (self.position,)
+            self.total_steps = self._extended(done["max_steps"])
         return True
+
+    def _extended(self, step: int) -> int:
+        """Steps to the new limits, at the pace so far."""
+        fitting: int | None = self.limits["max_steps"]
+        if self.limits["max_minutes"] is not None:
+            by_time = max(step + 1, int(step * self.limits["max_minutes"] * 60 / self.elapsed_s))
+            fitting = by_time if fitting is None else min(by_time, fitting)
+        assert fitting is not None  # settings have one of the two
+        return fitting
 
     def improved(self, score: float | None, step: int) -> bool:
         """Take note of a validation; whether its weights are the ones to keep.

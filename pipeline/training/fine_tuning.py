@@ -79,6 +79,8 @@ def _output_names(plan: Plan) -> tuple[str, ...]:
     """What each output is of; outputs of regions have no names to be known by."""
     if plan.target is not None:
         return (plan.target.name,)
+    if getattr(plan.loss, "regions", None):
+        return ()
     of_classes = tuple(c.name for c in plan.classes)
     without = tuple(c.name for c in plan.classes if not c.background)
     named = {len(of_classes): of_classes, len(without): without}

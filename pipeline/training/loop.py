@@ -30,6 +30,8 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.transforms import Augment
 from pipeline.training.validate import validate
 
+LEAST_SCALE = 1e-4
+"""Scaled by so little, float16 gradients have overflowed in dozens of steps running."""
 GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm, as nnU-Net does."""
 
@@ -40,8 +42,8 @@ class TrainTask:
 
     key: str
     """Of patches, plan and recipe."""
-    length: str
-    """Of the limits."""
+    limits: dict[str, Any]
+    """When training ends; a change of them alone is no other training."""
     plan: Plan
     """Network, batch, classes."""
     settings: TrainSettings
@@ -68,12 +70,8 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
     model = processor.place(_network(plan, settings), plan.ndim).train()
     optimizer = build_optimiser(settings.optimiser, model.parameters())
     scaler = GradScaler(processor.device, enabled=processor.precision == "float16")
-    state = TrainingState.fresh(task.key, task.length, model, optimizer, scaler)
-    state.restore(
-        task.checkpoints / "last.pt",
-        most_patches=settings.max_steps and settings.max_steps * plan.batch_size,
-        most_seconds=settings.max_minutes and settings.max_minutes * 60,
-    )
+    state = TrainingState.fresh(task.key, task.limits, model, optimizer, scaler)
+    state.restore(task.checkpoints / "last.pt", plan.batch_size)
     wrapped = ranks.wrap(model)
     if settings.compile:
         torch._dynamo.config.suppress_errors = True
@@ -99,7 +97,7 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=ranks.device)
+        total, met = torch.zeros((), device=ranks.device), []
         for part in range(settings.accumulate):
             with log.waiting():
                 batch = next(loader)  # image (b, C, *S), label (b, *S), maybe weight, number (b,)
@@ -108,6 +106,7 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
                 with processor.autocast():
                     logits = wrapped(processor.tensor(batch["image"]))  # (b, C, *S) -> (b, K, *S)
                 loss = loss_of(logits, batch) / settings.accumulate
+                met.append(batch["number"])
                 _refuse_not_finite("loss", loss, batch["number"], task.patches)
                 scaler.scale(loss).backward()
             total += loss.detach()
@@ -116,9 +115,14 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
         if not scaler.is_enabled():  # it leaves out steps of float16 that overflow, by itself
-            _refuse_not_finite("gradient", norm, batch["number"], task.patches)
+            _refuse_not_finite("gradient", norm, torch.cat(met), task.patches)
         scaler.step(optimizer)
         scaler.update()
+        if scaler.is_enabled() and scaler.get_scale() < LEAST_SCALE:
+            raise TrainingError(
+                "float16 overflows at every step: set train.precision to bfloat16 or float32, or "
+                "lower train.optimiser.learning_rate"
+            )
         step += 1
         state.position += plan.batch_size
         state.update_average(step, settings.ema_decay)

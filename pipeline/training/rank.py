@@ -26,7 +26,7 @@ def task_to_json(task: TrainTask) -> dict[str, Any]:
     """A task as JSON values."""
     return {
         "key": task.key,
-        "length": task.length,
+        "limits": task.limits,
         "plan": task.plan.model_dump(mode="json"),
         "settings": task.settings.model_dump(mode="json"),
         "patches": str(task.patches),
@@ -41,7 +41,7 @@ def task_from_json(value: dict[str, Any]) -> TrainTask:
     tiling = {k: tuple(v) if isinstance(v, list) else v for k, v in value["tiling"].items()}
     return TrainTask(
         key=value["key"],
-        length=value["length"],
+        limits=value["limits"],
         plan=Plan.model_validate(value["plan"]),
         settings=TrainSettings.model_validate(value["settings"]),
         patches=Path(value["patches"]),

@@ -27,7 +27,7 @@ STAGE = "train"
 VERSION = 1
 """Raised when the same patches would give other weights."""
 # What says when training ends, not how it goes on: changed, a training is extended.
-LENGTH = {"max_minutes", "max_steps", "max_epochs", "validations", "patience"}
+LIMITS = {"max_minutes", "max_steps", "max_epochs", "validations", "patience"}
 # What changes how training runs but not what it gives.
 INDIFFERENT = {"bundle", "checkpoint_minutes", "loader_workers", "tensorboard", "timeout_minutes"}
 
@@ -56,9 +56,9 @@ def plan_train(
         steps = max(1, round(settings.max_epochs * len(store) / plan.batch_size))
         steps = min(steps, settings.max_steps or steps)
         settings = settings.model_copy(update={"max_steps": steps, "max_epochs": None})
-    recipe = settings.model_dump(mode="json", exclude=INDIFFERENT | LENGTH | {"start_from"})
+    recipe = settings.model_dump(mode="json", exclude=INDIFFERENT | LIMITS | {"start_from"})
     if settings.start_from is not None:
-        recipe["start_from"] = read_card(settings.start_from).weights_sha256
+        recipe["start_from"] = _start_sha256(settings.start_from, checkpoints)
     key = digest(
         VERSION,
         plan.content_key,
@@ -68,7 +68,7 @@ def plan_train(
     )
     return TrainTask(
         key=key,
-        length=digest(settings.model_dump(mode="json", include=LENGTH)),
+        limits=settings.model_dump(mode="json", include=LIMITS),
         plan=plan,
         settings=settings,
         patches=patches,
@@ -114,12 +114,14 @@ def train(
         checkpoints=checkpoints,
     )
     finished = checkpoints / "train.json"
-    if finished.exists() and read_json(finished)["key"] == digest(task.key, task.length):
+    stands = read_json(finished) if finished.exists() else {}
+    if stands.get("key") == digest(task.key, task.limits):
         try:
             _, card = load_model(checkpoints / "best.pt")
-            _finish(card, task, manifest, progress)
-            progress(STAGE, 1, 1, "up to date")
-            return card
+            if card.model_id == stands["model_id"]:
+                _finish(card, task, manifest, progress)
+                progress(STAGE, 1, 1, "up to date")
+                return card
         except ModelError:
             (checkpoints / "last.pt").unlink(missing_ok=True)  # the weights are gone: anew
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -132,6 +134,7 @@ def train(
             f"{settings.accumulate} parts each: set plan.batch_size to a multiple of "
             "train.processes times train.accumulate"
         )
+    finished.unlink(missing_ok=True)  # the weights will soon be others
     hear = _listener(progress, plan.score_name)
     launch("pipeline.training.rank", task_to_json(task), processes, hear)
     card = read_card(checkpoints / "best.pt")
@@ -141,7 +144,10 @@ def train(
 
 def _finish(card: ModelCard, task: TrainTask, manifest: Path, progress: Progress) -> None:
     """Write the model's bundle, and that the training is done."""
-    facts = {"key": digest(task.key, task.length), "model_id": card.model_id, **card.training}
+    facts = {"key": digest(task.key, task.limits), "model_id": card.model_id, **card.training}
+    if task.settings.start_from is not None:
+        facts["started_from"] = _start_sha256(task.settings.start_from, task.checkpoints)
+    write_json(task.checkpoints / "train.json", facts)
     if task.settings.bundle:
         facts["no_bundle"] = try_bundle(task.checkpoints, manifest)
         if facts["no_bundle"]:
@@ -149,6 +155,26 @@ def _finish(card: ModelCard, task: TrainTask, manifest: Path, progress: Progress
     else:
         remove_tree(task.checkpoints / "bundle")  # it may be of earlier weights
     write_json(task.checkpoints / "train.json", facts)
+
+
+def _start_sha256(path: Path, checkpoints: Path) -> str:
+    """The digest of the weights to begin with; of a finished training, also when they are gone.
+
+    Raises:
+        TrainingError: They are this training's own.
+        ModelError: There is no such model.
+    """
+    if path.resolve() == (checkpoints / "best.pt").resolve():
+        raise TrainingError(
+            "train.start_from is this run's own model: leave it out, and raise train.max_minutes "
+            "or train.max_steps to go on"
+        )
+    finished = checkpoints / "train.json"
+    if not path.exists() and finished.exists():
+        known = read_json(finished).get("started_from")
+        if known is not None:
+            return str(known)
+    return read_card(path).weights_sha256
 
 
 def _sharers(batch_size: int, devices: int) -> int:

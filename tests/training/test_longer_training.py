@@ -206,3 +206,43 @@ def test_a_training_that_is_given_less_time_than_it_took_begins_anew(run):
     torch.save(anew | {"elapsed_s": 600.0}, path)
     longer = alone(run, recipe(max_minutes=45, max_steps=12), "checkpoints")
     assert longer["extended_at"] == [18] and longer["elapsed_s"] > 600
+
+
+def test_a_limit_that_is_raised_beside_one_that_is_reached_leaves_the_model_as_it_is(run):
+    whole = alone(run, recipe(max_minutes=30, max_steps=8), "checkpoints")
+    model = (run / "checkpoints/best.pt").read_bytes()
+    for changed in ({"max_minutes": 60}, {"max_minutes": 30, "patience": 9}):
+        state = alone(run, recipe(max_steps=8, **changed), "checkpoints")
+        assert same(state["model"], whole["model"]) and state["extended_at"] == []
+    assert (run / "checkpoints/best.pt").read_bytes() == model
+
+
+def test_a_training_that_is_given_more_time_knows_its_pace_already(run):
+    path = run / "checkpoints/last.pt"
+    state = alone(run, recipe(max_minutes=10, max_steps=8), "checkpoints")
+    torch.save(state | {"elapsed_s": 480.0}, path)
+    longer = alone(run, recipe(max_minutes=12, max_steps=50), "checkpoints")
+    assert longer["position"] == 12 * 2  # eight steps in eight minutes; four more fit
+
+
+def test_weights_of_a_training_that_was_stopped_are_not_taken_for_a_finished_one(run):
+    first = train(small_plan(3), recipe(), **places(run))
+    other = plan_train(small_plan(3), recipe(augmentation=0.0), **places(run))
+    (run / "checkpoints/train.json").rename(run / "kept.json")
+    train_rank(other, ALONE, CPU)  # its weights are best.pt now
+    (run / "kept.json").rename(run / "checkpoints/train.json")
+    assert read_card(run / "checkpoints/best.pt").model_id != first.model_id
+    again = train(small_plan(3), recipe(), **places(run))
+    assert again.model_id == first.model_id
+
+
+def test_a_finished_training_does_not_need_the_weights_it_began_with(run):
+    path = write_model(run / "other", small_plan(3), seed=1)
+    settings = recipe(start_from=path, max_steps=2, validations=1)
+    card = train(small_plan(3), settings, **places(run))
+    path.unlink()
+    path.with_suffix(".json").unlink()
+    assert train(small_plan(3), settings, **places(run)) == card
+    own = recipe(start_from=run / "checkpoints/best.pt")
+    with pytest.raises(TrainingError, match="this run's own model: leave it out, and raise"):
+        train(small_plan(3), own, **places(run))
