@@ -147,7 +147,8 @@ def _finish(card: ModelCard, task: TrainTask, manifest: Path, progress: Progress
     facts = {"key": digest(task.key, task.limits), "model_id": card.model_id, **card.training}
     if task.settings.start_from is not None:
         facts["started_from"] = _start_sha256(task.settings.start_from, task.checkpoints)
-    write_json(task.checkpoints / "train.json", facts)
+    if not (task.checkpoints / "train.json").exists():
+        write_json(task.checkpoints / "train.json", facts)  # whatever becomes of the bundle
     if task.settings.bundle:
         facts["no_bundle"] = try_bundle(task.checkpoints, manifest)
         if facts["no_bundle"]:
