@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from flows.inprocess import prepare
+from pipeline.network_tiling import machine_bytes
 
 GIB = 2**30
 LEAST_MEMORY_GIB = 4
@@ -85,8 +86,8 @@ def processors() -> Finding:
 
 
 def memory() -> Finding:
-    """Memory of this machine."""
-    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    """Memory of this machine, or of its container."""
+    gib = machine_bytes() / GIB
     little = "" if gib >= LEAST_MEMORY_GIB else "Set predict.memory_gb and execute.workers low."
     return Finding("warn" if little else "ok", "memory", f"{gib:.1f} GiB", little)
 

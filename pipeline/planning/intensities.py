@@ -10,6 +10,7 @@ from pipeline.normalise import Normalisation, Scaling
 from pipeline.plan_file import PlannedTarget
 from pipeline.planning.fingerprint import Fingerprint
 from pipeline.planning.settings import PlanSettings
+from pipeline.statistics.moments import Moments, joined
 
 
 def plan_normalisation(
@@ -43,14 +44,11 @@ def plan_normalisation(
 
 
 def _dataset_scalings(found: Fingerprint) -> tuple[Scaling, ...]:
-    counts = np.array([s["valid_voxels"] for s in found.statistics], dtype=np.float64)
     scalings = []
     for c in range(len(found.channels)):
-        means = np.array([s["channels"][c]["mean"] for s in found.statistics])
-        stds = np.array([s["channels"][c]["std"] for s in found.statistics])
-        mean = float(np.average(means, weights=counts))
-        variance = float(np.average(stds**2 + (means - mean) ** 2, weights=counts))
-        scalings.append(Scaling(mean=mean, std=variance**0.5 or 1.0))
+        cases = ((s["valid_voxels"], s["channels"][c]) for s in found.statistics)
+        whole = joined(Moments.of(voxels, of["mean"], of["std"]) for voxels, of in cases)
+        scalings.append(Scaling(mean=whole.mean, std=whole.std or 1.0))
     return tuple(scalings)
 
 
@@ -77,8 +75,5 @@ def plan_target(data: DataSettings, found: Fingerprint) -> PlannedTarget:
     known = [s["target"] for s in found.statistics if s["target"]["count"]]
     if not known:
         raise NothingUsableError("no training case has a truth: nothing can be learnt from it")
-    counts = [t["count"] for t in known]
-    mean = float(np.average([t["mean"] for t in known], weights=counts))
-    apart = [t["std"] ** 2 + (t["mean"] - mean) ** 2 for t in known]
-    std = float(np.average(apart, weights=counts)) ** 0.5
-    return PlannedTarget(name=data.target, mean=mean, std=std or 1.0)
+    whole = joined(Moments.of(t["count"], t["mean"], t["std"]) for t in known)
+    return PlannedTarget(name=data.target, mean=whole.mean, std=whole.std or 1.0)

@@ -253,7 +253,8 @@ def plan_patch_shape(
         labelled = _fitted(found.median_shape, size.patch_voxels)
         wanted = tuple(n + 2 * m for n, m in zip(labelled, lost, strict=True))
         reasons["patch_shape"] = (
-            f"the median image {found.median_shape}, at most {size.patch_voxels} voxels"
+            f"the median image {found.median_shape}, at most the {size.patch_voxels} voxels that "
+            "the processor trains well and memory holds"
         )
         if any(lost):
             reasons["patch_shape"] += f", and {lost} more on each side, which the network eats up"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from math import fsum, sqrt
 from typing import Any
 
@@ -22,6 +24,11 @@ class Moments:
     """Their mean."""
     squares: float = 0.0
     """Sum of their squared deviations from it."""
+
+    @classmethod
+    def of(cls, count: int, mean: float, std: float) -> Moments:
+        """Of a set whose moments were stored as mean and standard deviation."""
+        return cls(count, mean, count * std**2)
 
     @property
     def std(self) -> float:
@@ -66,13 +73,15 @@ def counted(values: NDArray[np.float64], counts: NDArray[np.int64]) -> Moments:
     return Moments(count, total / count, (count * squares - total * total) / count)
 
 
+def joined(parts: Iterable[Moments]) -> Moments:
+    """Of all sets together."""
+    return reduce(Moments.joined, parts, Moments())
+
+
 Parts = dict[Shape, Moments]
 """Moments by the first voxel of their box."""
 
 
 def joined_in_order(parts: Parts) -> Moments:
     """Of all boxes together, the same in whatever order they came."""
-    total = Moments()
-    for start in sorted(parts):
-        total = total.joined(parts[start])
-    return total
+    return joined(parts[start] for start in sorted(parts))

@@ -71,8 +71,11 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
     optimizer = build_optimiser(settings.optimiser, model.parameters())
     scaler = GradScaler(processor.device, enabled=processor.precision == "float16")
     state = TrainingState.fresh(task.key, task.limits, model, optimizer, scaler)
-    state.restore(task.checkpoints / "last.pt", plan.batch_size)
-    wrapped = ranks.wrap(model)
+    goes_on = state.restore(task.checkpoints / "last.pt", plan.batch_size)
+    wrapped = ranks.wrap(model)  # once all have looked at the state
+    if ranks.first and not goes_on:
+        # Of another training, whose weights this one will soon replace.
+        (task.checkpoints / "last.pt").unlink(missing_ok=True)
     if settings.compile:
         torch._dynamo.config.suppress_errors = True
         model.compile()

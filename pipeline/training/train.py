@@ -24,7 +24,7 @@ from pipeline.training.rank import task_to_json
 from pipeline.training.settings import TrainSettings
 
 STAGE = "train"
-VERSION = 1
+VERSION = 2
 """Raised when the same patches would give other weights."""
 # What says when training ends, not how it goes on: changed, a training is extended.
 LIMITS = {"max_minutes", "max_steps", "max_epochs", "validations", "patience"}
@@ -122,8 +122,9 @@ def train(
                 _finish(card, task, manifest, progress)
                 progress(STAGE, 1, 1, "up to date")
                 return card
-        except ModelError:
-            (checkpoints / "last.pt").unlink(missing_ok=True)  # the weights are gone: anew
+        except ModelError as error:
+            progress(STAGE, 0, 1, f"training anew: {error}")
+        (checkpoints / "last.pt").unlink(missing_ok=True)  # the weights are gone
     checkpoints.mkdir(parents=True, exist_ok=True)
     processes = settings.processes or _sharers(
         plan.batch_size // settings.accumulate, torch.cuda.device_count()

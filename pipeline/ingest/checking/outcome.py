@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
 from math import prod
 from typing import Any
 
@@ -16,7 +15,7 @@ from pipeline.ingest.checking.classes import cases_with
 from pipeline.ingest.checking.compared import Compared
 from pipeline.ingest.checking.findings import Finding
 from pipeline.ingest.checking.places import crs_name
-from pipeline.statistics.moments import Moments
+from pipeline.statistics.moments import Moments, joined
 
 DIGITS = 9
 """Of a share, a spacing or a size."""
@@ -125,8 +124,7 @@ def target_of(cases: Iterable[CheckedCase]) -> dict[str, Any]:
     found: dict[str, Any] = {"count": count, "share": _rounded(count / (valid or 1))}
     if not known:
         return {**found, **dict.fromkeys(("mean", "std", "min", "max"))}
-    parts = [Moments(t["count"], t["mean"], t["count"] * t["std"] ** 2) for t in known]
-    whole = reduce(Moments.joined, parts)
+    whole = joined(Moments.of(t["count"], t["mean"], t["std"]) for t in known)
     ends = (min(t["min"] for t in known), max(t["max"] for t in known))
     figures = zip(("mean", "std", "min", "max"), (whole.mean, whole.std, *ends), strict=True)
     return {**found, **{name: _rounded(value) for name, value in figures}}
