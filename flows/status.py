@@ -108,16 +108,15 @@ def _patch(settings: RunSettings, run: RunDir) -> tuple[State, str]:
 
 
 def _train(settings: RunSettings, run: RunDir) -> tuple[State, str]:
-    log = read_jsonl(run.checkpoints / "log.jsonl")
-    steps = log[-1]["step"] if log else 0
     finished = run.checkpoints / "train.json"
-    if finished.exists():
+    if finished.exists():  # it goes when work begins
         card = read_json(finished)
-        if steps >= card["steps"]:
-            found = card["val_score"]
-            name = "R²" if settings.data.task == "regression" else "Dice"
-            shown = "" if found is None else f", validation {name} {found:.4f}"
-            return "done", f"model {card['model_id']}{shown}"
+        found = card["val_score"]
+        name = "R²" if settings.data.task == "regression" else "Dice"
+        shown = "" if found is None else f", validation {name} {found:.4f}"
+        return "done", f"model {card['model_id']}{shown}"
+    logs = [read_jsonl(path) for path in run.training_logs.values()]
+    steps = sum(log[-1]["step"] for log in logs if log)
     return ("partly done", f"{steps} steps") if steps else ("not yet done", "")
 
 

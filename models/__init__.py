@@ -2,6 +2,7 @@
 
 from models.build import build_model
 from models.decision import Decision
+from models.ensemble import Ensemble
 from models.exports import Exported, ExportError, to_torchscript, torchscript_bytes
 from models.geometry import halo, reach, receptive_field, tiles_exactly, total_stride
 from models.losses import DiceCELoss, LossSettings
@@ -10,7 +11,7 @@ from models.mirrored import Mirrored
 from models.network import Network
 from models.presets import PRESETS, preset
 from models.pretrained import load_pretrained
-from models.settings import ModelSettings, UNetSettings
+from models.settings import EnsembleSettings, ModelSettings, OneNetwork, UNetSettings
 from models.sizes import fitting_shape, margins, misfit, output_shape
 from models.unet import UNet
 
@@ -18,12 +19,15 @@ __all__ = [
     "PRESETS",
     "Decision",
     "DiceCELoss",
+    "Ensemble",
+    "EnsembleSettings",
     "ExportError",
     "Exported",
     "LossSettings",
     "Mirrored",
     "ModelSettings",
     "Network",
+    "OneNetwork",
     "UNet",
     "UNetSettings",
     "build_model",

@@ -1,12 +1,14 @@
 """From a settings value to a network."""
 
 from models.dense_unet import DenseUNet
+from models.ensemble import Ensemble
 from models.network import Network
 from models.settings import (
     AttentionUNetSettings,
     DenseUNetSettings,
     DynUNetSettings,
     EncoderUNetSettings,
+    EnsembleSettings,
     ModelSettings,
     SegResNetSettings,
     SwinUNETRSettings,
@@ -62,3 +64,5 @@ def _built(settings: ModelSettings) -> Network:
             from models.encoder_unet import EncoderUNet
 
             return EncoderUNet(settings)
+        case EnsembleSettings():
+            return Ensemble(settings, [_built(settings.member) for _ in range(settings.count)])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.base import NetworkSettings, Shape
+from models.ensemble import Ensemble
 from models.network import Network
 from models.twin import (
     RUNNING_NORMS,
@@ -136,6 +137,8 @@ def _influence(model: nn.Module) -> tuple[Influence, ...]:
             f"layer {layer} sees the whole window, so no halo is enough: blend the tiles of this "
             f"network"
         )
+    if isinstance(model, Ensemble):
+        return _influence(model.members[0])
     if isinstance(model, Network):
         return _influence_of(type(model), model.settings)
     return _measured(model)

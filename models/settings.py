@@ -1,10 +1,10 @@
 """What a network is made of, as values: frozen, checked, and written into every run folder."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from models.base import NetworkSettings
+from models.base import Count, NetworkSettings, Shape
 from models.encoder_settings import EncoderUNetSettings
 from models.unet_settings import UNetSettings
 from models.variant_settings import (
@@ -16,7 +16,7 @@ from models.variant_settings import (
     UNetPlusPlusSettings,
 )
 
-ModelSettings: TypeAlias = Annotated[
+OneNetwork: TypeAlias = Annotated[
     UNetSettings
     | UNetPlusPlusSettings
     | AttentionUNetSettings
@@ -28,13 +28,60 @@ ModelSettings: TypeAlias = Annotated[
     Field(discriminator="kind"),
 ]
 
+
+class EnsembleSettings(NetworkSettings):
+    """Networks of the same settings and other weights, whose logits are averaged."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    """Which network this is."""
+    member: OneNetwork
+    """Each of them."""
+    count: Count
+    """How many."""
+
+    @classmethod
+    def of(cls, member: OneNetwork, count: int) -> Self:
+        """So many networks of these settings."""
+        ends = {name: getattr(member, name) for name in ("ndim", "in_channels", "out_channels")}
+        return cls(**ends, member=member, count=count)
+
+    @model_validator(mode="after")
+    def _same_ends(self) -> Self:
+        for name in ("ndim", "in_channels", "out_channels"):
+            if getattr(self, name) != getattr(self.member, name):
+                raise ValueError(f"{name} is {getattr(self, name)}, but the members' is another")
+        return self
+
+    @property
+    def total_stride(self) -> Shape:
+        """As a member's."""
+        return self.member.total_stride
+
+    @property
+    def least_bottom(self) -> int:
+        """As a member's."""
+        return self.member.least_bottom
+
+    def output_size(self, axis: int, size: int) -> int | None:
+        """As a member's."""
+        return self.member.output_size(axis, size)
+
+    def bottom_size(self, axis: int, size: int) -> int | None:
+        """As a member's."""
+        return self.member.bottom_size(axis, size)
+
+
+ModelSettings: TypeAlias = Annotated[OneNetwork | EnsembleSettings, Field(discriminator="kind")]
+
 __all__ = [
     "AttentionUNetSettings",
     "DenseUNetSettings",
     "DynUNetSettings",
     "EncoderUNetSettings",
+    "EnsembleSettings",
     "ModelSettings",
     "NetworkSettings",
+    "OneNetwork",
     "SegResNetSettings",
     "SwinUNETRSettings",
     "UNetPlusPlusSettings",

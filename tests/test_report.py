@@ -217,12 +217,17 @@ class FakeRun:
             volumes=self.root / "volumes",
             predictions=self.root / "predictions",
             scores=self.root / "scores.json",
-            training_log=self.root / "log.jsonl",
+            training_logs=self.logs,
             prediction_record=self.root / "predict.json",
             settings_text="name: fake\n",
             path=self.root / "report" / "index.html",
         )
         return (self.root / "report" / "index.html").read_text()
+
+    @property
+    def logs(self) -> dict[str, Path]:
+        log = self.root / "log.jsonl"
+        return {"": log} if log.exists() else {}
 
     @property
     def markdown(self) -> str:

@@ -12,7 +12,7 @@ many as keep it below about 32 MiB, and is written by one task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,13 @@ class PatchStore:
 
     def __len__(self) -> int:
         return int(self._image.shape[0])
+
+    def numbers(self, left_out: Collection[str]) -> NDArray[np.int64]:
+        """Numbers of the patches that are not of these cases, ascending."""
+        if not left_out:
+            return np.arange(len(self))
+        unwanted = frozenset(left_out)
+        return np.flatnonzero([case not in unwanted for case in self.attributes["cases"]])
 
     def read(self, number: int) -> Patch:
         """A patch."""

@@ -88,8 +88,8 @@ class Evidence:
     """One row per case."""
     quarantine: list[QuarantineRow]
     """One row per refused case."""
-    log: list[dict[str, Any]]
-    """Rows of training and validation."""
+    logs: dict[str, list[dict[str, Any]]]
+    """Rows of training and validation, by fold; of one network without a fold by ``""``."""
     record: dict[str, Any] | None
     """What the last prediction did."""
     volumes: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from models import EnsembleSettings
 from pipeline.model_file import ModelCard, versions
 from pipeline.plan_file import Plan
 from pipeline.report.facts import Evidence
@@ -75,7 +76,10 @@ def _predicted(plan: Plan) -> dict[str, str]:
 
 
 def _decided(plan: Plan) -> dict[str, str]:
-    network = plan.network
+    if isinstance(plan.network, EnsembleSettings):
+        network, together = plan.network.member, f"{plan.network.count} together: "
+    else:
+        network, together = plan.network, ""
     features = ", ".join(map(str, network.features))
     # A transformer has no choice of norm.
     norm = getattr(network, "norm", None)
@@ -87,7 +91,7 @@ def _decided(plan: Plan) -> dict[str, str]:
         "patch_shape": times(plan.patch_shape),
         "batch_size": str(plan.batch_size),
         "stages": str(len(network.features)),
-        "network": f"{network.kind}, {network.ndim}-D{normed}, features {features}",
+        "network": f"{together}{network.kind}, {network.ndim}-D{normed}, features {features}",
         "loss": plan.loss.kind,
         "normalisation": plan.normalisation.kind,
     }

@@ -5,6 +5,7 @@ Whatever is missing on disk is said on the page; a report is written in any case
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def report(
     volumes: Path,
     predictions: Path,
     scores: Path,
-    training_log: Path,
+    training_logs: Mapping[str, Path],
     prediction_record: Path,
     settings_text: str,
     path: Path,
@@ -60,7 +61,7 @@ def report(
         volumes: Folder of the volume stores.
         predictions: Folder of the mask stores, one folder per model.
         scores: scores.json; may be absent.
-        training_log: Rows of training and validation; may be absent.
+        training_logs: Rows of training and validation, by fold; none where nothing was trained.
         prediction_record: What the last prediction did; may be absent.
         settings_text: The resolved settings, as YAML.
         path: The page to write.
@@ -74,7 +75,7 @@ def report(
         card=read_model(model),
         manifest=read_manifest(manifest),
         quarantine=read_quarantine(quarantine),
-        log=read_jsonl(training_log),
+        logs={name: read_jsonl(path) for name, path in training_logs.items()},
         record=read_json(prediction_record) if prediction_record.exists() else None,
         volumes=volumes,
         predictions=predictions,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -17,14 +18,36 @@ Rows = Mapping[int, Mapping[str, Any]]
 
 def training(evidence: Evidence) -> dict[str, Any]:
     """Curves over steps; of a step that was logged twice, before and after a kill, the later."""
-    train = {r["step"]: r for r in evidence.log if r["kind"] == "train"}
-    val = {r["step"]: r for r in evidence.log if r["kind"] == "val"}
-    curves = [
-        _curve("training loss", [_series("loss", train, "loss")], caption=_from_to(train)),
-        *(_error_curves(val) if evidence.regression else [_dice_curve(evidence, val)]),
-        _curve("learning rate", [_series("learning rate", train, "learning_rate")]),
-    ]
-    return {"curves": [c for c in curves if c["svg"]], "training_lead": _lead(train)}
+    of_kind = {
+        kind: {name: _rows(log, kind) for name, log in evidence.logs.items()}
+        for kind in ("train", "val")
+    }
+    train, val = of_kind["train"], of_kind["val"]
+    loss = _curve("training loss", _each(train, "loss", "loss"), caption=_joined(_from_to, train))
+    rate = _curve("learning rate", _each(train, "learning rate", "learning_rate"))
+    if evidence.regression:
+        validated = _error_curves(val)
+    elif len(val) == 1:
+        validated = [_dice_curve(evidence, *val.values())]
+    else:
+        validated = [_mean_dice_curve(val)]
+    curves = [c for c in (loss, *validated, rate) if c["svg"]]
+    return {"curves": curves, "training_lead": _joined(_lead, train)}
+
+
+def _rows(log: Sequence[Mapping[str, Any]], kind: str) -> Rows:
+    return {row["step"]: row for row in log if row["kind"] == kind}
+
+
+def _each(by_fold: Mapping[str, Rows], name: str, key: str) -> list[Series]:
+    """A line for each fold, or one."""
+    return [_series(fold or name, rows, key) for fold, rows in by_fold.items()]
+
+
+def _joined(say: Callable[[Rows], str], by_fold: Mapping[str, Rows]) -> str:
+    """What there is to say of each fold, or of the one network."""
+    said = {fold: say(rows) for fold, rows in by_fold.items()}
+    return " ".join(f"{fold.capitalize()}: {text}" if fold else text for fold, text in said.items())
 
 
 def _series(name: str, rows: Rows, key: str, color: tuple[int, int, int] | None = None) -> Series:
@@ -60,24 +83,31 @@ def _dice_curve(evidence: Evidence, val: Rows) -> dict[str, Any]:
     return curve | {"classes": [{"name": n, "color": color} for n, color in colors.items()]}
 
 
-def _error_curves(val: Rows) -> list[dict[str, Any]]:
+def _mean_dice_curve(val: Mapping[str, Rows]) -> dict[str, Any]:
+    """A line for each fold, on its own cases."""
+    caption, series = _joined(_best, val), _each(val, "mean", "dice")
+    return _curve("validation Dice", series, caption=caption, y_range=(0.0, 1.0))
+
+
+def _error_curves(val: Mapping[str, Rows]) -> list[dict[str, Any]]:
     """R² and mean absolute error, means over the validation cases."""
     return [
         _r2_curve(val),
-        _curve("validation MAE", [_series("MAE", val, "mae")]),
+        _curve("validation MAE", _each(val, "MAE", "mae")),
     ]
 
 
-def _r2_curve(val: Rows) -> dict[str, Any]:
+def _r2_curve(val: Mapping[str, Rows]) -> dict[str, Any]:
     """From 0 to 1: a first figure of -20 would leave no room for what comes after it."""
-    series, caption = _series("R²", val, "r2"), _best_r2(val)
-    finite = [(x, y) for x, y in series.points if isfinite(y)]
-    if not any(y > 0 for _, y in finite):
-        return _curve("validation R²", [series], caption=caption)
-    if any(y < 0 for _, y in finite):
+    series, caption = _each(val, "R²", "r2"), _joined(_best_r2, val)
+    finite = [replace(s, points=tuple(p for p in s.points if isfinite(p[1]))) for s in series]
+    values = [y for s in finite for _, y in s.points]
+    if not any(y > 0 for y in values):
+        return _curve("validation R²", series, caption=caption)
+    if any(y < 0 for y in values):
         caption += " What is below 0 is drawn at 0."
-    floored = Series(series.name, tuple((x, max(0.0, y)) for x, y in finite))
-    return _curve("validation R²", [floored], caption=caption, y_range=(0.0, 1.0))
+    floored = [replace(s, points=tuple((x, max(0.0, y)) for x, y in s.points)) for s in finite]
+    return _curve("validation R²", floored, caption=caption, y_range=(0.0, 1.0))
 
 
 def _best_r2(val: Rows) -> str:

@@ -72,6 +72,15 @@ class RunDir:
         return self.checkpoints / "best.pt"
 
     @property
+    def training_logs(self) -> dict[str, Path]:
+        """Logs of the trainings that the model came of, by fold; one without a fold has no name."""
+        single = self.checkpoints / "log.jsonl"
+        if single.exists():
+            return {"": single}
+        logs = sorted(self.checkpoints.glob("fold-*/log.jsonl"))
+        return {path.parent.name.replace("-", " "): path for path in logs}
+
+    @property
     def predictions(self) -> Path:
         """Folder of the mask stores, one folder per model."""
         return self.root / "predictions"

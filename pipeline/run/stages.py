@@ -177,7 +177,7 @@ def _report(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         volumes=run.volumes,
         predictions=run.predictions,
         scores=run.scores,
-        training_log=run.checkpoints / "log.jsonl",
+        training_logs=run.training_logs,
         prediction_record=run.ledger / "predict.json",
         settings_text=dump_settings(settings),
         path=run.report,

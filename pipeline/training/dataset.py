@@ -8,7 +8,7 @@ nor an interruption changes what the network sees.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,17 @@ class PatchDataset(Dataset[dict[str, Tensor | int]]):
         path: The patch store.
         augment: Makes the network's patch.
         seed: Of order and augmentation.
+        left_out: Cases whose patches are not among them.
     """
 
-    def __init__(self, path: Path, augment: Augment, seed: int) -> None:
+    def __init__(
+        self, path: Path, augment: Augment, seed: int, left_out: Collection[str] = ()
+    ) -> None:
         self._path = path
         self._augment = augment
         self._seed = seed
         self._store: PatchStore | None = None
-        self._count = len(PatchStore(path))
+        self._numbers = PatchStore(path).numbers(left_out)
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def __getitem__(self, position: int) -> dict[str, Tensor | int]:
@@ -48,16 +51,16 @@ class PatchDataset(Dataset[dict[str, Tensor | int]]):
         return {**self._augment(self._store.read(number), seed), "number": number}
 
     def __len__(self) -> int:
-        """Patches in the store; positions go on beyond it, pass after pass."""
-        return self._count
+        """Patches of a pass; positions go on beyond it, pass after pass."""
+        return len(self._numbers)
 
     def _number(self, position: int) -> int:
         """The patch at a position: every pass over the store has its own order."""
-        turn, place = divmod(position, self._count)
+        turn, place = divmod(position, len(self))
         if self._order is None or self._order[0] != turn:
-            order = np.random.default_rng([self._seed, turn]).permutation(self._count)
+            order = np.random.default_rng([self._seed, turn]).permutation(len(self))
             self._order = (turn, order)
-        return int(self._order[1][place])
+        return int(self._numbers[self._order[1][place]])
 
 
 class PositionSampler(Sampler[list[int]]):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models import build_model, outline
+from models import Ensemble, build_model, outline
 from pipeline.errors import ModelError
 from pipeline.model_file import load_model
 from pipeline.plan_file import Plan
@@ -35,6 +35,11 @@ def start_from(network: nn.Module, plan: Plan, path: Path) -> tuple[str, ...]:
         ModelError: There is no usable model, or it is of another network.
     """
     other, card = load_model(path)
+    if isinstance(other, Ensemble):
+        raise ModelError(
+            f"{path} is an ensemble: start from one of its networks, such as "
+            f"{path.parent / 'fold-0' / path.name}"
+        )
     given, state = other.state_dict(), network.state_dict()
     heads, names = _heads(plan), _output_names(plan)
     shared = {n: i for i, n in enumerate(_output_names(card.plan)) if n in names}

@@ -56,6 +56,8 @@ class TrainTask:
     """Folder for ``last.pt``, ``best.pt`` and the log."""
     tiling: Tiling
     """How validation cases are predicted."""
+    left_out: tuple[str, ...] = ()
+    """Cases whose patches are not trained on: those of the fold that judges."""
 
 
 def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
@@ -174,7 +176,7 @@ def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) 
         elastic=settings.elastic,
         mirrored=any(plan.margin),
     )
-    dataset = PatchDataset(task.patches, augment, settings.seed)
+    dataset = PatchDataset(task.patches, augment, settings.seed, task.left_out)
     sampler = PositionSampler(
         position, plan.batch_size, ranks.rank, ranks.count, settings.accumulate
     )

@@ -17,9 +17,10 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from pipeline.plan_file import Plan
 from pipeline.tiled import Tiling, best_processor
-from pipeline.training.distributed import die_with_parent, joined
+from pipeline.training.distributed import joined
 from pipeline.training.loop import TrainTask, train_rank
 from pipeline.training.settings import TrainSettings
+from pipeline.training.tether import die_with_parent, show_signs_of_life
 
 
 def task_to_json(task: TrainTask) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def task_to_json(task: TrainTask) -> dict[str, Any]:
         "validation": [str(path) for path in task.validation],
         "checkpoints": str(task.checkpoints),
         "tiling": asdict(task.tiling),
+        "left_out": list(task.left_out),
     }
 
 
@@ -48,6 +50,7 @@ def task_from_json(value: dict[str, Any]) -> TrainTask:
         validation=tuple(Path(path) for path in value["validation"]),
         checkpoints=Path(value["checkpoints"]),
         tiling=Tiling(**tiling),  # type: ignore[arg-type]
+        left_out=tuple(value["left_out"]),
     )
 
 
@@ -55,6 +58,7 @@ def task_from_json(value: dict[str, Any]) -> TrainTask:
 def main() -> None:
     """Train as the job's file says."""
     die_with_parent()
+    show_signs_of_life()
     task = task_from_json(json.loads(Path(sys.argv[1]).read_text()))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     processor = best_processor(task.plan.ndim, precision=task.settings.precision)

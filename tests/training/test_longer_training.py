@@ -16,17 +16,8 @@ from pipeline.tiled import Processor
 from pipeline.training import train
 from pipeline.training.fine_tuning import start_from
 from pipeline.training.loop import train_rank
-from pipeline.training.train import plan_train
 from tests.trained import random_network, small_plan, write_model
-from tests.training.test_training import ALONE, CPU, places, recipe, run, same, tensors
-
-assert run  # a fixture
-
-
-def alone(run, settings, name, processor=CPU):
-    """Train in this process; give what last.pt holds."""
-    train_rank(plan_train(small_plan(3), settings, **places(run, name)), ALONE, processor)
-    return tensors(run / name / "last.pt")
+from tests.training.small import ALONE, CPU, alone, places, recipe, same, tensors, the_task
 
 
 def losses(run, name):
@@ -39,7 +30,7 @@ def test_two_processes_learn_what_one_learns_in_two_parts(run, monkeypatch):
     plan = small_plan(3).model_copy(update={"batch_size": 4})
     places_of = {name: places(run, name) for name in ("parts", "ranks")}
     settings = recipe(accumulate=2, precision="float32", max_steps=12)
-    train_rank(plan_train(plan, settings, **places_of["parts"]), ALONE, CPU)
+    train_rank(the_task(plan, settings, **places_of["parts"]), ALONE, CPU)
     train(plan, recipe(processes=2, precision="float32", max_steps=12), **places_of["ranks"])
     parts, ranks = losses(run, "parts"), losses(run, "ranks")
     assert list(parts) == [*range(1, 13)] and parts[12] < parts[1]
@@ -104,18 +95,18 @@ def test_epochs_are_passes_over_the_patches(run):
         json.loads((run / "patches.zarr/zarr.json").read_text())["attributes"]["segflow"]["cases"]
     )
     settings = recipe(max_steps=None, max_epochs=1.5)
-    task = plan_train(small_plan(3), settings, **places(run))
+    task = the_task(small_plan(3), settings, **places(run))
     assert task.settings.max_steps == round(1.5 * count / 2)
-    fewer = plan_train(small_plan(3), recipe(max_steps=3, max_epochs=1.5), **places(run))
+    fewer = the_task(small_plan(3), recipe(max_steps=3, max_epochs=1.5), **places(run))
     assert fewer.settings.max_steps == 3
 
 
 def test_float16_trains_with_scaled_gradients_and_goes_on(run):
     half = Processor("cpu", "float16", channels_last=True)
-    state = alone(run, recipe(precision="float16"), "checkpoints", half)
+    state = alone(run, recipe(precision="float16"), "checkpoints", processor=half)
     assert state["scaler"]["scale"] > 1
     assert all(value.isfinite().all() for value in state["model"].values())
-    longer = alone(run, recipe(precision="float16", max_steps=12), "checkpoints", half)
+    longer = alone(run, recipe(precision="float16", max_steps=12), "checkpoints", processor=half)
     assert longer["scaler"]["_growth_tracker"] > state["scaler"]["_growth_tracker"]
 
 
@@ -164,18 +155,18 @@ def test_weights_of_another_network_are_refused(tmp_path, run):
     with pytest.raises(ModelError, match=r"another network: \d+ of \d+ numbers fit\. Set plan"):
         start_from(random_network(plan), plan, path)
     with pytest.raises(ModelError, match="no usable model"):
-        plan_train(plan, recipe(start_from=tmp_path / "absent.pt"), **places(run))
+        the_task(plan, recipe(start_from=tmp_path / "absent.pt"), **places(run))
 
 
 def test_training_begins_with_the_weights_it_is_given(run):
     path = write_model(run / "other", small_plan(3), seed=1)
-    task = plan_train(small_plan(3), recipe(max_steps=1, start_from=path), **places(run))
-    other = plan_train(small_plan(3), recipe(max_steps=1), **places(run))
+    task = the_task(small_plan(3), recipe(max_steps=1, start_from=path), **places(run))
+    other = the_task(small_plan(3), recipe(max_steps=1), **places(run))
     assert task.key != other.key
     still = task.settings.model_copy(
         update={"optimiser": task.settings.optimiser.model_copy(update={"learning_rate": 1e-12})}
     )
-    train_rank(plan_train(small_plan(3), still, **places(run)), ALONE, CPU)
+    train_rank(the_task(small_plan(3), still, **places(run)), ALONE, CPU)
     given = load_model(path)[0].state_dict()
     learnt = tensors(run / "checkpoints/last.pt")["model"]
     weights = [name for name in given if name.endswith("weight")]
@@ -229,7 +220,7 @@ def test_a_training_that_is_given_more_time_knows_its_pace_already(run):
 
 def test_weights_of_a_training_that_was_stopped_are_not_taken_for_a_finished_one(run):
     first = train(small_plan(3), recipe(), **places(run))
-    other = plan_train(small_plan(3), recipe(augmentation=0.0), **places(run))
+    other = the_task(small_plan(3), recipe(augmentation=0.0), **places(run))
     (run / "checkpoints/train.json").rename(run / "kept.json")
     train_rank(other, ALONE, CPU)  # its weights are best.pt now
     (run / "kept.json").rename(run / "checkpoints/train.json")

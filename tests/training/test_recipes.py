@@ -19,22 +19,14 @@ from models.optimisers import (
     RMSpropSettings,
     SGDSettings,
 )
-from pipeline.execute import ExecuteSettings
 from pipeline.io.files import read_jsonl
 from pipeline.model_file import load_model
-from pipeline.patches import PatchSettings, patch
 from pipeline.plan_file import Plan
-from pipeline.tiled import Processor
-from pipeline.training import TrainSettings
-from pipeline.training.distributed import Ranks
-from pipeline.training.loop import train_rank
 from pipeline.training.loss import PlannedLoss
 from pipeline.training.settings import ElasticSettings
-from pipeline.training.train import plan_train
 from tests.trained import small_plan
+from tests.training.small import alone, cut, recipe
 
-ALONE = Ranks(0, 1, "cpu")
-CPU = Processor("cpu", "float32", channels_last=True)
 SCENES = {
     "channels": ("0", "1", "2"),
     "classes": [{"name": "ground"}, {"name": "forest"}],
@@ -46,37 +38,14 @@ def planned(network, patch_shape=(32, 32), **changes):
     return Plan.model_validate(fields | {"network": network, "patch_shape": patch_shape} | changes)
 
 
-def recipe(**changes):
-    fields = {"max_minutes": None, "max_steps": 4, "validations": 2, "loader_workers": 0}
-    return TrainSettings(**(fields | changes))
-
-
 @pytest.fixture
 def go(make_pairs, take_in, tmp_path):
     """Give a function that cuts patches for a plan and trains on them."""
     take_in(make_pairs(tmp_path / "data", cases=5, side=40), tmp_path)
 
     def run(plan, settings):
-        places = {
-            "manifest": tmp_path / "manifest.jsonl",
-            "volumes": tmp_path / "volumes",
-        }
-        patch(
-            plan,
-            PatchSettings(per_case=2),
-            ExecuteSettings(on="serial"),
-            **places,
-            final=tmp_path / "patches.zarr",
-            ledger=tmp_path / "patch.jsonl",
-        )
-        task = plan_train(
-            plan,
-            settings,
-            **places,
-            patches=tmp_path / "patches.zarr",
-            checkpoints=tmp_path / "checkpoints",
-        )
-        train_rank(task, ALONE, CPU)
+        cut(tmp_path, plan, per_case=2)
+        alone(tmp_path, settings, "checkpoints", plan)
         return tmp_path / "checkpoints"
 
     return run

@@ -4,59 +4,15 @@ import pytest
 import torch
 
 from pipeline.errors import TrainingError
-from pipeline.execute import ExecuteSettings
 from pipeline.io.files import read_jsonl
 from pipeline.model_file import load_model, read_card
-from pipeline.patches import PatchSettings, patch
-from pipeline.tiled import Processor
-from pipeline.training import TrainSettings, train
+from pipeline.training import train
 from pipeline.training.dataset import PatchDataset, PositionSampler
-from pipeline.training.distributed import Ranks, launch
+from pipeline.training.distributed import launch
 from pipeline.training.loop import StopSignal, _refuse_not_finite, train_rank
-from pipeline.training.train import plan_train
 from pipeline.training.transforms import Augment
 from tests.trained import small_plan
-
-ALONE = Ranks(0, 1, "cpu")
-CPU = Processor("cpu", "float32", channels_last=True)
-
-
-@pytest.fixture
-def run(make_msd, take_in, tmp_path):
-    """Five ingested volumes and their patches."""
-    take_in(make_msd(tmp_path / "data", cases=5, shape=(20, 24, 22)), tmp_path)
-    patch(
-        small_plan(3),
-        PatchSettings(),
-        ExecuteSettings(on="serial"),
-        manifest=tmp_path / "manifest.jsonl",
-        volumes=tmp_path / "volumes",
-        final=tmp_path / "patches.zarr",
-        ledger=tmp_path / "patch.jsonl",
-    )
-    return tmp_path
-
-
-def places(run, name="checkpoints"):
-    return {
-        "manifest": run / "manifest.jsonl",
-        "volumes": run / "volumes",
-        "patches": run / "patches.zarr",
-        "checkpoints": run / name,
-    }
-
-
-def recipe(**changes):
-    fields = {"max_minutes": None, "max_steps": 8, "validations": 2, "loader_workers": 0}
-    return TrainSettings(**(fields | changes))
-
-
-def tensors(path):
-    return torch.load(path, weights_only=True)
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+from tests.training.small import ALONE, CPU, places, recipe, same, tensors, the_task
 
 
 class Interrupted(Exception):
@@ -65,10 +21,10 @@ class Interrupted(Exception):
 
 def test_an_interrupted_training_ends_with_the_same_weights_bit_for_bit(run, monkeypatch):
     settings = recipe(checkpoint_minutes=1e-9)  # a checkpoint after every step
-    whole = plan_train(small_plan(3), settings, **places(run, "whole"))
+    whole = the_task(small_plan(3), settings, **places(run, "whole"))
     train_rank(whole, ALONE, CPU)
 
-    broken = plan_train(small_plan(3), settings, **places(run, "broken"))
+    broken = the_task(small_plan(3), settings, **places(run, "broken"))
     average = "pipeline.training.checkpoint.TrainingState.update_average"
     original = __import__(
         "pipeline.training.checkpoint", fromlist=["x"]
