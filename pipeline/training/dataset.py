@@ -8,7 +8,7 @@ nor an interruption changes what the network sees.
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,16 @@ class PositionSampler(Sampler[list[int]]):
             position += self._batch
 
 
-def batches(
-    dataset: PatchDataset, sampler: PositionSampler, workers: int, pin: bool
-) -> DataLoader[Any]:
-    """A loader that prepares batches ahead of the training loop."""
-    return DataLoader(
+Batches = Generator[dict[str, Tensor], None, None]
+"""Batches of patches; closed, its processes end."""
+
+
+def batches(dataset: PatchDataset, sampler: PositionSampler, workers: int, pin: bool) -> Batches:
+    """Give batches that are prepared ahead of the training loop.
+
+    Close it: its processes take no SIGTERM, and an interpreter that ends waits for them.
+    """
+    loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
@@ -102,6 +107,7 @@ def batches(
         pin_memory=pin,
         worker_init_fn=_as_helper,
     )
+    yield from loader
 
 
 def _as_helper(worker: int) -> None:

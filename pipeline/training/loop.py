@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.model_file import save_model
 from pipeline.plan_file import Plan
 from pipeline.tiled import Processor, Tiling
 from pipeline.training.checkpoint import TrainingState
-from pipeline.training.dataset import PatchDataset, PositionSampler, batches
+from pipeline.training.dataset import Batches, PatchDataset, PositionSampler, batches
 from pipeline.training.distributed import Ranks
 from pipeline.training.fine_tuning import start_from
 from pipeline.training.log import TrainingLog
@@ -34,6 +34,7 @@ LEAST_SCALE = 1e-4
 """Scaled by so little, float16 gradients have overflowed in dozens of steps running."""
 GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm, as nnU-Net does."""
+STOPPED = "training was told to stop; run the same command again to go on"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,6 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
         torch._dynamo.config.suppress_errors = True
         model.compile()
     loss_of = PlannedLoss(plan)
-    loader = _loader(task, state.position, ranks, processor)
     budget = Budget(settings, state.total_steps, state.elapsed_s)
     log = TrainingLog(
         task.checkpoints / "log.jsonl",
@@ -94,66 +94,66 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
     stop = StopSignal()
     step = state.position // plan.batch_size
 
-    while budget.total_steps is None or step < budget.total_steps:
-        # The gradient, a mean over the parts of a batch, here and in all processes. Patches, their
-        # augmentation, dropout and the rate follow from the position.
-        share = learning_rate_share(step, budget.total_steps, settings)
-        rate = share * settings.optimiser.learning_rate
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
-        total, met = torch.zeros((), device=ranks.device), []
-        for part in range(settings.accumulate):
-            with log.waiting():
-                batch = next(loader)  # image (b, C, *S), label (b, *S), maybe weight, number (b,)
-            torch.manual_seed(settings.seed + state.position + ranks.rank + part * ranks.count)
-            with ranks.gathering(wrapped, last=part == settings.accumulate - 1):
-                with processor.autocast():
-                    logits = wrapped(processor.tensor(batch["image"]))  # (b, C, *S) -> (b, K, *S)
-                loss = loss_of(logits, batch) / settings.accumulate
-                met.append(batch["number"])
-                _refuse_not_finite("loss", loss, batch["number"], task.patches)
-                scaler.scale(loss).backward()
-            total += loss.detach()
+    with closing(_loader(task, state.position, ranks, processor)) as loader:
+        while budget.total_steps is None or step < budget.total_steps:
+            # The gradient, a mean over the parts of a batch, here and in all processes. Patches,
+            # their augmentation, dropout and the rate follow from the position.
+            share = learning_rate_share(step, budget.total_steps, settings)
+            rate = share * settings.optimiser.learning_rate
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            total, met = torch.zeros((), device=ranks.device), []
+            for part in range(settings.accumulate):
+                with log.waiting():
+                    batch = next(loader)  # image (b, C, *S), label (b, *S), number (b,)
+                torch.manual_seed(settings.seed + state.position + ranks.rank + part * ranks.count)
+                with ranks.gathering(wrapped, last=part == settings.accumulate - 1):
+                    image = processor.tensor(batch["image"])
+                    with processor.autocast():
+                        logits = wrapped(image)  # (b, C, *S) -> (b, K, *S)
+                    loss = loss_of(logits, batch) / settings.accumulate
+                    met.append(batch["number"])
+                    _refuse_not_finite("loss", loss, batch["number"], task.patches)
+                    scaler.scale(loss).backward()
+                total += loss.detach()
 
-        # An update.
-        scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-        if not scaler.is_enabled():  # it leaves out steps of float16 that overflow, by itself
-            _refuse_not_finite("gradient", norm, torch.cat(met), task.patches)
-        scaler.step(optimizer)
-        scaler.update()
-        if scaler.is_enabled() and scaler.get_scale() < LEAST_SCALE:
-            raise TrainingError(
-                "float16 overflows at every step: set train.precision to bfloat16 or float32, or "
-                "lower train.optimiser.learning_rate"
-            )
-        step += 1
-        state.position += plan.batch_size
-        state.update_average(step, settings.ema_decay)
-        budget.stepped(step, ranks)
-        log.train(step, state.position, float(ranks.mean(total)), rate, budget)
+            # An update.
+            scaler.unscale_(optimizer)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+            if not scaler.is_enabled():  # it leaves out steps of float16 that overflow, by itself
+                _refuse_not_finite("gradient", norm, torch.cat(met), task.patches)
+            scaler.step(optimizer)
+            scaler.update()
+            _refuse_overflow(scaler)
+            step += 1
+            state.position += plan.batch_size
+            state.update_average(step, settings.ema_decay)
+            budget.stepped(step, ranks)
+            log.train(step, state.position, float(ranks.mean(total)), rate, budget)
 
-        # Whole held-out cases, and the best weights so far.
-        if budget.validation_due(step):
-            with budget.validating(step, ranks):
-                found = validate(
-                    state.average, task.validation, plan, task.tiling, processor, ranks
-                )
-            log.validation(step, state.position, found)
-            if state.improved(found["score"], step) and ranks.first:
-                facts = {"steps": step, "position": state.position, "val_score": found["score"]}
-                if state.extended_at:
-                    facts["extended_at"] = list(state.extended_at)
-                save_model(task.checkpoints / "best.pt", state.average.state_dict(), plan, facts)
-            if settings.patience is not None and state.stale >= settings.patience:
-                budget.total_steps = step  # no progress for long enough: this was the last step
-        stopping = bool(ranks.agree(int(stop.asked)))
-        if ranks.first and (stopping or budget.checkpoint_due(step)):
-            state.total_steps, state.elapsed_s = budget.total_steps, budget.elapsed_s
-            state.save(task.checkpoints / "last.pt")
-        if stopping:
-            raise TrainingError("training was told to stop; run the same command again to go on")
+            # Whole held-out cases, and the best weights so far.
+            if budget.validation_due(step):
+                with budget.validating(step, ranks):
+                    found = validate(
+                        state.average, task.validation, plan, task.tiling, processor, ranks
+                    )
+                log.validation(step, state.position, found)
+                if state.improved(found["score"], step) and ranks.first:
+                    facts = {"steps": step, "position": state.position, "val_score": found["score"]}
+                    if state.extended_at:
+                        facts["extended_at"] = list(state.extended_at)
+                    save_model(
+                        task.checkpoints / "best.pt", state.average.state_dict(), plan, facts
+                    )
+                if settings.patience is not None and state.stale >= settings.patience:
+                    budget.total_steps = step  # no progress for long enough: it was the last
+            stopping = bool(ranks.agree(int(stop.asked)))
+            if ranks.first and (stopping or budget.checkpoint_due(step)):
+                state.total_steps, state.elapsed_s = budget.total_steps, budget.elapsed_s
+                state.save(task.checkpoints / "last.pt")
+            if stopping:
+                raise TrainingError(STOPPED)
 
 
 def _network(plan: Plan, settings: TrainSettings) -> nn.Module:
@@ -165,7 +165,7 @@ def _network(plan: Plan, settings: TrainSettings) -> nn.Module:
     return network
 
 
-def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) -> Iterator[Any]:
+def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) -> Batches:
     plan, settings = task.plan, task.settings
     mirror = settings.mirror == "all" or (settings.mirror == "auto" and plan.ndim == 2)
     augment = Augment(
@@ -175,13 +175,15 @@ def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) 
         plan.no_label,
         elastic=settings.elastic,
         mirrored=any(plan.margin),
+        spacing=plan.spacing,
+        bands=plan.ndim == 2 and len(plan.channels) > 1,
     )
     dataset = PatchDataset(task.patches, augment, settings.seed, task.left_out)
     sampler = PositionSampler(
         position, plan.batch_size, ranks.rank, ranks.count, settings.accumulate
     )
     pin = processor.device != "cpu"
-    return iter(batches(dataset, sampler, settings.loader_workers, pin))
+    return batches(dataset, sampler, settings.loader_workers, pin)
 
 
 def _refuse_not_finite(what: str, value: Tensor, numbers: Tensor, patches: Path) -> None:
@@ -193,6 +195,14 @@ def _refuse_not_finite(what: str, value: Tensor, numbers: Tensor, patches: Path)
         f"the {what} is not a number on a batch of {met}: look at these cases, or lower "
         "train.optimiser.learning_rate; the last good checkpoint stands"
     )
+
+
+def _refuse_overflow(scaler: GradScaler) -> None:
+    if scaler.is_enabled() and scaler.get_scale() < LEAST_SCALE:
+        raise TrainingError(
+            "float16 overflows at every step: set train.precision to bfloat16 or float32, or lower "
+            "train.optimiser.learning_rate"
+        )
 
 
 class StopSignal:

@@ -36,7 +36,7 @@ def test_image_label_and_weight_move_together(elastic):
     label = np.zeros((40, 40), np.uint8)
     label[12:30, 8:25] = 1
     augment = Augment((32, 32), 1.0, True, 255, elastic)
-    augment._intensity.transforms = ()
+    augment._intensity = []
     patch = Patch(label[None].astype(np.float16), label, label.astype(np.float16) * 7)
     for seed in range(30):
         found = augment(patch, seed)
@@ -51,7 +51,7 @@ def test_values_of_a_regression_move_with_the_image_and_stay_unknown_where_they_
     values[5:20, 5:20] = np.nan
     patch = Patch(np.nan_to_num(values, nan=9)[None].astype(np.float16), values)
     augment = Augment((32, 32), 1.0, True, float("nan"))
-    augment._intensity.transforms = ()
+    augment._intensity = []
     for seed in range(30):
         found = augment(patch, seed)
         known = ~found["label"].isnan()

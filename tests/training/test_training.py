@@ -1,4 +1,7 @@
 import json
+import multiprocessing
+import os
+import signal
 
 import pytest
 import torch
@@ -7,7 +10,7 @@ from pipeline.errors import TrainingError
 from pipeline.io.files import read_jsonl
 from pipeline.model_file import load_model, read_card
 from pipeline.training import train
-from pipeline.training.dataset import PatchDataset, PositionSampler
+from pipeline.training.dataset import PatchDataset, PositionSampler, batches
 from pipeline.training.distributed import launch
 from pipeline.training.loop import StopSignal, _refuse_not_finite, train_rank
 from pipeline.training.transforms import Augment
@@ -132,3 +135,21 @@ def test_every_pass_sees_every_patch_once_in_its_own_order(run):
     passes = [[dataset[p]["number"] for p in range(turn * n, turn * n + n)] for turn in (0, 1)]
     assert sorted(passes[0]) == sorted(passes[1]) == list(range(n))
     assert passes[0] != passes[1]
+
+
+def test_processes_that_prepare_patches_end_with_the_batches(run):
+    augment = Augment((16, 16, 16), 0.0, False, 255)
+    dataset = PatchDataset(run / "patches.zarr", augment, 0)
+    before = set(multiprocessing.active_children())
+    loader = batches(dataset, PositionSampler(0, 2, 0, 1), workers=1, pin=False)
+    assert next(loader)["image"].shape == (2, 1, 16, 16, 16)
+    (helper,) = set(multiprocessing.active_children()) - before
+    try:
+        os.kill(helper.pid, signal.SIGTERM)
+        next(loader)
+        assert helper.is_alive()  # it hears nothing until the batches end
+        raise Interrupted
+    except Interrupted:
+        loader.close()
+    helper.join(30)
+    assert not helper.is_alive()
