@@ -187,6 +187,7 @@ def _own(
         f"{len(strides)} stages of {', '.join(map(str, features))} features: what this processor "
         f"trains in the time people have; {settings.norm} norm"
         + (", which tiles without seams" if settings.norm in ("batch", "none") else "")
+        + "; coarser stages learn to label too (deep supervision)"
     )
     return UNetSettings(
         **ends,
@@ -194,6 +195,7 @@ def _own(
         strides=tuple(strides),
         kernels=_kernels(found, strides),
         norm=settings.norm,
+        deep_supervision=max(0, len(strides) - 2),
     )
 
 
