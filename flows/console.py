@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from errno import EDQUOT, ENOSPC
 from typing import Any, NoReturn
 
 import typer
@@ -28,6 +29,7 @@ STATUS = {
     QUARANTINED: "complete, with quarantined cases",
     STOPPED: "stopped",
 }
+MAKE_ROOM = "make room, then run the same command again"
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file."""
 
@@ -153,9 +155,11 @@ def session(json: bool, debug: bool) -> Iterator[Console]:
     except SegflowError as error:
         _failed(console, FAILED, f"failed: {error}")
     except Exception as error:  # whatever it is, a person gets one sentence
-        said = " ".join(str(error).split())
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         hint = "" if debug else "; run it again with --debug and report what it prints"
-        _failed(console, FAILED, f"failed: {type(error).__name__}: {said}{hint}")
+        if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+            said, hint = f"the disk is full ({error.filename})", f": {MAKE_ROOM}"
+        _failed(console, FAILED, f"failed: {said}{hint}")
     console.close()
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import pipeline
 from models import build_model
 from pipeline.errors import ModelError, StoreError
-from pipeline.io.files import read_json, write_atomic, write_json
+from pipeline.io.files import json_bytes, read_json, write_atomic, write_together
 from pipeline.plan_file import Plan
 
 
@@ -56,9 +56,13 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 def save_tensors(path: Path, value: Any) -> None:
     """Write tensors and plain values with torch, atomically."""
+    write_atomic(path, _packed(value))
+
+
+def _packed(value: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def save_model(
@@ -82,8 +86,9 @@ def save_model(
         training=training,
         versions=versions(),
     )
-    save_tensors(path, contiguous)
-    write_json(path.with_suffix(".json"), card.model_dump(mode="json"))
+    sidecar = json_bytes(card.model_dump(mode="json"))
+    # Together: a full disk leaves the former weights, and the sidecar that describes them.
+    write_together({path: _packed(contiguous), path.with_suffix(".json"): sidecar})
 
 
 def versions() -> dict[str, str]:
@@ -120,17 +125,34 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
         ModelError: The model is absent, damaged, or of another network.
     """
     card = read_card(path)
+    state = read_tensors(path)
+    network = build_model(card.plan.network)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        found = weights_sha256(state)
-        network = build_model(card.plan.network)
         network.load_state_dict(state)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        found = weights_sha256(state)
+    except (RuntimeError, AttributeError, TypeError) as error:
         raise ModelError(
-            f"the weights {path} are damaged or of another network: {error}"
+            f"the weights {path} are damaged or of another network than {card.model_id}, which "
+            "the sidecar describes: put them back, or run `segflow train` again"
         ) from error
     if found != card.weights_sha256:
         raise ModelError(
             f"the weights {path} are not those its sidecar describes: run `segflow train` again"
         )
     return network, card
+
+
+def read_tensors(path: Path) -> Any:
+    """Read what ``save_tensors`` wrote; nothing in it can run.
+
+    Raises:
+        ModelError: The file is absent or damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        said = str(error).strip().partition("\n")[0][:200]
+        raise ModelError(
+            f"the weights {path} are damaged or of another network ({said}): put them back, or "
+            "delete the file and run `segflow train` again"
+        ) from error

@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.errors import NothingUsableError
 from pipeline.execute import ExecuteSettings
+from pipeline.ingest import IngestSettings
 from pipeline.io.manifest import usable_cases
 from pipeline.io.patch_store import PatchStore
 from pipeline.io.volume_store import VolumeStore
@@ -91,7 +92,7 @@ def test_cutting_goes_on_where_it_was_killed(taken, tree, monkeypatch):
             raise KeyboardInterrupt
         return cut_patches(task)
 
-    monkeypatch.setattr("pipeline.patches.cut_patches", fails_at_third)
+    monkeypatch.setattr("pipeline.patches.stage.cut_patches", fails_at_third)
     with pytest.raises(KeyboardInterrupt):
         cut(taken, "resumed.zarr")
     assert not (taken / "resumed.zarr").exists()
@@ -101,7 +102,7 @@ def test_cutting_goes_on_where_it_was_killed(taken, tree, monkeypatch):
         again.append(task.numbers.start)
         return cut_patches(task)
 
-    monkeypatch.setattr("pipeline.patches.cut_patches", counted)
+    monkeypatch.setattr("pipeline.patches.stage.cut_patches", counted)
     assert tree(cut(taken, "resumed.zarr")) == whole
     assert not set(again) & set(seen[:2])
     again.clear()
@@ -123,3 +124,68 @@ def test_cases_without_a_labelled_voxel_are_nothing_to_learn_from(make_pairs, ta
     rows = usable_cases(tmp_path / "run/manifest.jsonl", ["train"])
     with pytest.raises(NothingUsableError, match="labelled voxel"):
         plan_patches(rows, tmp_path / "run/volumes", plan, PatchSettings(), tmp_path / "p.zarr")
+
+
+def scene_with_holes(folder, write_scene, write_picture, block):
+    """A 300×300 scene with data in a square of ``block`` pixels and in single pixels elsewhere."""
+    random = np.random.default_rng(0)
+    bands = random.integers(1, 255, (3, 300, 300), dtype=np.uint8)
+    data = random.random((300, 300)) < 0.02
+    data[:block, :block] = True
+    bands[:, ~data] = 0
+    for name in ("a", "b"):
+        write_scene(folder / f"images/{name}.tif", bands, nodata=0)
+        write_picture(folder / f"masks/{name}.png", random.integers(1, 3, (300, 300), np.uint8))
+
+
+def nodata_shares(run, settings):
+    """What of each patch's middle 16 pixels holds no data, where patches of 20 are placed."""
+    rows = usable_cases(run / "manifest.jsonl", ["train"])
+    plan = small_plan(2, channels=3)
+    _, tasks = plan_patches(rows, run / "volumes", plan, settings, run / "p.zarr")
+    placements = [p for task in tasks for p in task.placements]
+    middles = [(p.store, p.window.grown((-2, -2)).clipped((300, 300))) for p in placements]
+    return [1 - VolumeStore(store).read_valid(middle).mean() for store, middle in middles]
+
+
+@pytest.mark.parametrize("block", [40, 0])
+def test_patches_lie_where_there_is_data(
+    make_pairs, take_in, write_scene, write_picture, tmp_path, block
+):
+    data = make_pairs(tmp_path / "data", cases=0)
+    scene_with_holes(tmp_path / "data", write_scene, write_picture, block)
+    take_in(data, tmp_path / "run")
+    free = nodata_shares(tmp_path / "run", PatchSettings(per_case=32, max_nodata=1))
+    bounded = nodata_shares(tmp_path / "run", PatchSettings(per_case=32))
+    assert len(free) == len(bounded) == 2 * 32
+    assert max(free) > 0.9
+    if block:
+        assert max(bounded) <= 0.5
+    else:  # there is no such place: the best of some
+        assert 0.5 < np.mean(bounded) < np.mean(free)
+
+
+def test_a_class_that_few_cases_have_gets_most_patches_of_those(
+    make_pairs, take_in, write_picture, tmp_path
+):
+    data = make_pairs(tmp_path / "data", cases=10, side=60)
+    rare = data.classes[0].model_copy(update={"name": "lake", "values": (3,)})
+    data = data.model_copy(update={"classes": (*data.classes, rare)})
+    mask = np.random.default_rng(2).integers(1, 3, (60, 64), dtype=np.uint8)
+    mask[30, 30] = 3
+    write_picture(tmp_path / "data/masks/tile_4.png", mask)
+    take_in(data, tmp_path / "run", IngestSettings(test_fraction=0, val_fraction=0))
+    settings = PatchSettings(per_case=13, foreground=1)
+    rows = usable_cases(tmp_path / "run/manifest.jsonl", ["train"])
+    _, (task,) = plan_patches(
+        rows, tmp_path / "run/volumes", small_plan(2, channels=3), settings, tmp_path / "p.zarr"
+    )
+    holding = Counter(p.case for p in task.placements if 2 in np.unique(truth_of(p)))
+    # Ten times rarer among the cases, it weighs ten times as much as the other foreground class.
+    assert set(holding) == {"tile_4"}
+    assert holding["tile_4"] >= 10
+
+
+def truth_of(placement):
+    store = VolumeStore(placement.store)
+    return store.read_truth(placement.window.clipped(store.grid.shape))

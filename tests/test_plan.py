@@ -28,8 +28,11 @@ DATA = DataSettings(
 )
 CASE = {
     "valid_voxels": 100,
-    "channels": [{"mean": 10.0, "std": 2.0}],
-    "foreground": [{"mean": 50.0, "std": 5.0, "percentiles": {"0.5": 30.0, "99.5": 70.0}}],
+    "class_voxels": [90, 10],
+    "channels": [{"mean": 10.0, "std": 2.0, "percentiles": {"0": 4.0, "50": 10.0, "100": 16.0}}],
+    "foreground": [
+        {"voxels": 10, "mean": 50.0, "std": 5.0, "percentiles": {"0.5": 30.0, "99.5": 70.0}}
+    ],
 }
 SCANS = Fingerprint(
     ndim=3,
@@ -72,12 +75,6 @@ def test_scans_without_a_scale_are_normalised_by_themselves_and_ct_by_its_foregr
     assert ct.kind == "dataset"
     assert (ct.channels[0].mean, ct.channels[0].std) == (50.0, 5.0)
     assert (ct.channels[0].lower, ct.channels[0].upper) == (30.0, 70.0)
-
-
-def test_scenes_are_normalised_over_the_dataset():
-    scaling = decide(replace(SCANS, scenes=True)).normalisation.channels[0]
-    assert scaling.mean == 15.0
-    assert scaling.std == pytest.approx(np.sqrt(2.0**2 + 5.0**2))
 
 
 def test_what_is_set_is_kept_and_every_decision_has_a_reason():

@@ -183,6 +183,35 @@ def test_zeros_of_either_sign_have_no_box(dtype):
     assert gathered(zeros + 1)["nonzero_box"] == whole
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_moments_of_nonzero_voxels_are_those_of_voxels_with_any_channel_not_zero(dtype, masked):
+    random = np.random.default_rng(3)
+    array = random.normal(500, 40, (2, *SHAPE)).clip(0, 255).astype(dtype)
+    array[:, random.random(SHAPE) < 0.6] = 0
+    array[0, random.random(SHAPE) < 0.2] = 0  # in one channel only
+    if dtype.startswith("float"):
+        array[:, :2] = -0.0
+    valid = random.random(SHAPE) < 0.7 if masked else None
+    found = gathered(array, valid=valid)
+    inside = (array != 0).any(axis=0) & (True if valid is None else valid)
+    for of, values in zip(found["nonzero"], array.astype(np.float64), strict=True):
+        assert of["voxels"] == inside.sum()
+        assert of["mean"] == pytest.approx(values[inside].mean(), rel=1e-13)
+        assert of["std"] == pytest.approx(values[inside].std(), rel=1e-12)
+    told = np.ones(SHAPE, bool) if valid is None else valid
+    for of, values in zip(found["channels"], array.astype(np.float64), strict=True):
+        assert of["mean"] == pytest.approx(values[told].mean(), rel=1e-13)
+        assert of["std"] == pytest.approx(values[told].std(), rel=1e-12)
+
+
+def test_nonzero_voxels_of_one_value_do_not_differ_by_rounding():
+    array = np.zeros((1, *SHAPE), np.float32)
+    array[0, 3:9, 5:20] = 0.1
+    assert gathered(array)["nonzero"][0]["std"] <= 1e-16
+    assert gathered(np.zeros((1, *SHAPE), np.float32))["nonzero"] == []
+
+
 def test_where_no_class_is_seen_there_is_no_foreground():
     array = whole_numbers("uint8")
     assert gathered(array)["foreground"] == []

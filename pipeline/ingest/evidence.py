@@ -15,7 +15,7 @@ from pipeline.io.manifest import FileRole, SourceFile
 from pipeline.io.opening import companions
 from pipeline.io.origin import Origin
 
-VERSION = 3
+VERSION = 4
 """Raised when the same files would give another store."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class Fingerprint:
     shapes: tuple[Shape, ...] = ()
     spacings: tuple[tuple[float, ...], ...] = ()
     units: frozenset[str | None] = frozenset()
+    nonzero_share: float = 1.0
+    """Of a case's voxels, those in the box around all that are not 0; the median of all cases."""
 
 
 def fingerprint(rows: Sequence[ManifestRow], volumes: Path) -> Fingerprint:
@@ -54,4 +57,13 @@ def fingerprint(rows: Sequence[ManifestRow], volumes: Path) -> Fingerprint:
         shapes=tuple(s.grid.shape for s in stores),
         spacings=tuple(s.grid.spacing for s in stores),
         units=frozenset(s.grid.unit for s in stores),
+        nonzero_share=float(np.median([_nonzero_share(s) for s in stores])),
     )
+
+
+def _nonzero_share(store: VolumeStore) -> float:
+    box = store.statistics["nonzero_box"]
+    if box is None:
+        return 0.0
+    kept: int = prod(b - a for a, b in zip(box["start"], box["stop"], strict=True))
+    return kept / prod(store.grid.shape)

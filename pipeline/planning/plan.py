@@ -20,7 +20,7 @@ from models.losses import (
     SmoothL1Settings,
     output_channels,
 )
-from pipeline.errors import SettingsError
+from pipeline.errors import NothingUsableError, SettingsError
 from pipeline.io.dataset import DataSettings
 from pipeline.io.files import digest
 from pipeline.io.manifest import usable_cases
@@ -33,7 +33,7 @@ from pipeline.planning.settings import PlanSettings
 from pipeline.planning.spacing import plan_spacing
 
 STAGE = "plan"
-VERSION = 2
+VERSION = 3
 """Raised when the same statistics would give another plan."""
 
 
@@ -52,6 +52,7 @@ def make_plan(
         NothingUsableError: The training cases have no truth.
     """
     reasons: dict[str, str] = {}
+    _look_for_classes(data, found, reasons)
     found, resample = plan_spacing(found, settings, reasons)
     loss = _loss(data, settings, found, reasons)
     background = data.background is None
@@ -76,6 +77,32 @@ def make_plan(
         )
     except ValueError as error:  # pydantic's own is one
         raise SettingsError(f"plan: {_first(error)}") from error
+
+
+def _look_for_classes(data: DataSettings, found: Fingerprint, reasons: dict[str, str]) -> None:
+    """Say which classes cannot be learnt.
+
+    Raises:
+        NothingUsableError: None can.
+    """
+    counted = [s["class_voxels"] for s in found.statistics if s.get("class_voxels")]
+    if data.task == "regression" or not counted:
+        return
+    voxels = np.sum(counted, axis=0)
+    wanted = [(c.name, n) for c, n in zip(data.classes, voxels, strict=True) if not c.background]
+    absent = [name for name, n in wanted if n == 0]
+    if not absent:
+        return
+    if len(absent) == len(wanted):
+        raise NothingUsableError(
+            f"no training case has a labelled voxel of {', '.join(absent)}: there is nothing to "
+            "learn; compare data.classes and data.ignore_values with the values of the masks, "
+            "which `segflow check` lists, or add cases that hold them"
+        )
+    reasons["classes"] = (
+        f"no training case has a voxel of {', '.join(absent)}: the network cannot learn it and "
+        "will never draw it; add cases that have it, or leave it out of data.classes"
+    )
 
 
 def _memory(settings: PlanSettings, processor: str) -> int | None:

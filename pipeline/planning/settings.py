@@ -42,5 +42,6 @@ class PlanSettings(BaseModel):
     """What training makes small; null: Dice plus cross-entropy, or smooth L1 in a regression."""
     balance_classes: bool = False
     """Whether cross-entropy weighs each class by the inverse of its share of the voxels."""
-    normalisation: Literal["auto", "case", "dataset"] = "auto"
-    """Intensities: z-score per case, or one scaling for the dataset."""
+    normalisation: Literal["auto", "case", "nonzero", "dataset"] = "auto"
+    """Intensities: z-score per case, of all its voxels or of those that are not 0 (which stay 0),
+    or one scaling for the dataset."""

@@ -100,7 +100,8 @@ def _plan(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         processor=processor,
     )
     progress("plan", 1, 1, "")
-    return f"{made.ndim}-D, patches of {made.patch_shape}, {made.batch_size} a step"
+    unlearnt = f"; {made.reasons['classes']}" if "classes" in made.reasons else ""
+    return f"{made.ndim}-D, patches of {made.patch_shape}, {made.batch_size} a step{unlearnt}"
 
 
 def _patch(settings: RunSettings, run: RunDir, progress: Progress) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pipeline.space import Shape, Volume, Window
-from pipeline.statistics.extent import joined, nonzero_window
+from pipeline.statistics.extent import joined, nonzero_voxels, nonzero_window
 from pipeline.statistics.intensities import Box, Foreground, Intensities
 from pipeline.statistics.labels import Labels
 from pipeline.statistics.numbers import Numbers
@@ -85,8 +85,12 @@ class CaseStatistics:
             truth = None  # of no class
         elif truth is not None:
             self._labels.add(window, truth, valid)
+        seen = nonzero_voxels(volume.array)
+        zeros = voxels - int(np.count_nonzero(seen if valid is None else seen & valid))
+        some = seen if zeros else None
         for intensities, values in zip(self._channels, volume.array, strict=True):
-            intensities.add(window.start, Box(values, valid, truth, self._foreground))
+            box = Box(values, valid, truth, self._foreground, some, zeros)
+            intensities.add(window.start, box)
 
     def merge(self, other: CaseStatistics) -> None:
         """Take in what another collected from other boxes of the same case."""
@@ -102,14 +106,16 @@ class CaseStatistics:
         """The statistics as JSON values, once a voxel holds data.
 
         Returns:
-            ``valid_voxels``; ``nonzero_box``: start and stop of the box of all voxels that are
-            not zero, or null; ``channels``: mean, std, min, max, percentiles and histogram of
-            each channel; ``foreground``: voxels, mean, std and percentiles of each channel in
-            the voxels of classes other than the background, empty where there are none;
-            ``class_voxels``: voxels of each class; ``positions``: indices of at most 256 voxels
-            of each class, drawn at random. Of a regression the voxels with a number are as those
-            of one class that is no foreground, and ``target`` holds count, mean, std, min and max
-            of their numbers (null where there are none), and how many voxels were ``infinite``.
+            ``valid_voxels``; ``nonzero_box``: start and stop of the box of all voxels that are not
+            zero, or null; ``channels``: mean, std, min, max, percentiles and histogram of each
+            channel; ``nonzero``: voxels, mean and std of each channel in the voxels of which any
+            channel is not zero, empty where there are none; ``foreground``: voxels, mean, std and
+            percentiles of each channel in the voxels of classes other than the background, empty
+            where there are none; ``class_voxels``: voxels of each class; ``positions``: indices of
+            at most 256 voxels of each class, drawn at random. Of a regression the voxels with a
+            number are as those of one class that is no foreground, and ``target`` holds count,
+            mean, std, min and max of their numbers (null where there are none), and how many voxels
+            were ``infinite``.
         """
         box = self._nonzero
         labelled = self._labels.to_json()
@@ -121,6 +127,7 @@ class CaseStatistics:
             "valid_voxels": self.valid_voxels,
             "nonzero_box": box and {"start": list(box.start), "stop": list(box.stop)},
             "channels": [c.to_json() for c in self._channels],
+            "nonzero": [c.nonzero_to_json() for c in self._channels] if box else [],
             "foreground": [c.foreground_to_json() for c in self._channels] if seen else [],
             **labelled,
         }

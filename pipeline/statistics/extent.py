@@ -1,4 +1,4 @@
-"""The box that holds all voxels that are not zero."""
+"""The voxels that are not zero in every channel, and the box that holds them all."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ def nonzero_window(array: NDArray[Any], valid: NDArray[np.bool_] | None) -> Wind
     if len(places[0]) == 0:
         return None
     return Window.between(tuple(int(p[0]) for p in places), tuple(int(p[-1]) + 1 for p in places))
+
+
+def nonzero_voxels(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where any channel is not zero, (*S).
+
+    Args:
+        array: Voxels, (C, *S).
+    """
+    found: NDArray[np.bool_] = array[0] != 0
+    for channel in array[1:]:
+        found |= channel != 0
+    return found
 
 
 def _any_on_face(array: NDArray[Any], valid: NDArray[np.bool_] | None, axis: int, end: int) -> bool:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline.statistics.keys import keys_of, values_of
 
-PERCENTILES = (0.5, 1.0, 5.0, 50.0, 95.0, 99.0, 99.5)
+_TAIL = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+PERCENTILES = (*_TAIL, *range(10, 91, 5), *(100 - p for p in reversed(_TAIL)))
+"""Close enough together that those of many cases tell the percentiles of all; see ``Pooled``."""
 SPAN = 2**19
 """Bins from the lowest to the highest value, at most. Floats of every size and both signs still
 have 10 bits of mantissa each, bins of 0.1 %; those of one size have 19 and more."""

@@ -1,11 +1,11 @@
-"""What one channel's values are like: in all voxels, and in those of the foreground."""
+"""What one channel's values are like: in all voxels, in those not 0, in those of the foreground."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,16 @@ BINS_OF_CASE = 2**21
 DRAWN_BINS = 256
 DRAWN_BINS_OF_CASE = 4096
 
-Piece = tuple[NDArray[Any], NDArray[np.bool_] | None]
-"""Values, (n,), and which of them are foreground; None: none is."""
+
+class Piece(NamedTuple):
+    """Some voxels of a box."""
+
+    values: NDArray[Any]
+    """(n,)."""
+    foreground: NDArray[np.bool_] | None
+    """Which are foreground, (n,); None: none is."""
+    nonzero: NDArray[np.bool_] | None
+    """Which have a channel that is not 0, (n,); None: all."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,10 @@ class Box:
     """Labels, (*S); None where the case has no truth."""
     foreground: Foreground
     """What of the labels is foreground."""
+    nonzero: NDArray[np.bool_] | None = None
+    """Where any channel is not 0, (*S); None: everywhere."""
+    zeros: int = 0
+    """Valid voxels where none is."""
 
     def pieces(self) -> Iterator[Piece]:
         """The valid voxels, in pieces that fit the cache."""
@@ -65,7 +77,9 @@ class Box:
             inside = None
             if self.labels is not None:
                 inside = self.foreground.among(self.picked(self.labels, place))
-            yield values, inside if inside is not None and inside.any() else None
+                inside = inside if inside.any() else None
+            some = None if self.nonzero is None else self.picked(self.nonzero, place)
+            yield Piece(values, inside, some)
 
     def picked(self, array: NDArray[Any], place: tuple[slice, ...]) -> NDArray[Any]:
         """What an array, (*S), holds at the valid voxels of a piece, (n,)."""
@@ -95,34 +109,48 @@ class Intensities:
         limit = BINS if self._narrow else min(BINS, BINS_OF_CASE // channels)
         self._histogram = Histogram.empty(self._dtype, limit, 2 if labelled else 1)
         self._drawn_bins = max(32, min(DRAWN_BINS, DRAWN_BINS_OF_CASE // channels))
-        self._parts: Parts = {}
+        self._zeros = 0
+        self._nonzero_parts: Parts = {}
         self._foreground_parts: Parts = {}
 
     def add(self, start: Shape, box: Box) -> None:
         """Take in a box with at least one valid voxel, whose first voxel is at ``start``."""
         self._histogram.merge(_counted(box, self._dtype, self._histogram))
+        self._zeros += box.zeros
         if not self._narrow:
-            self._parts[start], self._foreground_parts[start] = _measured(box)
+            self._nonzero_parts[start], self._foreground_parts[start] = _measured(box)
 
     def merge(self, other: Intensities) -> None:
         """Take in what another collected from other boxes."""
         self._histogram.merge(other._histogram)
-        self._parts |= other._parts
+        self._zeros += other._zeros
+        self._nonzero_parts |= other._nonzero_parts
         self._foreground_parts |= other._foreground_parts
 
     def to_json(self) -> dict[str, Any]:
         """Of all voxels: mean, std, min, max, percentiles, histogram."""
         counts = self._histogram.counts.sum(axis=0)
-        moments = self._moments(counts, self._parts)
+        moments = self._moments(counts, self._nonzero_parts)
+        if not self._narrow:
+            # Zeros come last: joined to them moments keep their digits, parted from them not.
+            moments = moments.joined(Moments(self._zeros))
         low, high = self._histogram.extremes
         return {
             "mean": moments.mean,
             "std": moments.std,
             "min": low,
             "max": high,
-            "percentiles": self._histogram.percentiles(counts),
+            "percentiles": self._histogram.percentiles(counts) | {"0": low, "100": high},
             "histogram": self._histogram.compact(self._drawn_bins),
         }
+
+    def nonzero_to_json(self) -> dict[str, Any]:
+        """Of voxels of which any channel is not 0, one at least: voxels, mean, std."""
+        counts = self._histogram.counts.sum(axis=0)
+        if self._narrow:
+            counts[self._histogram.lows == 0] -= self._zeros
+        moments = self._moments(counts, self._nonzero_parts)
+        return {"voxels": moments.count, "mean": moments.mean, "std": moments.std}
 
     def foreground_to_json(self) -> dict[str, Any]:
         """Of foreground voxels, one at least: voxels, mean, std, percentiles."""
@@ -149,7 +177,7 @@ def _counted(box: Box, dtype: np.dtype[Any], known: Histogram) -> Histogram:
         shift += 1
     first, size = low >> shift, (high >> shift) - (low >> shift) + 1
     table = np.zeros((len(known.counts), size), np.int64)
-    for values, foreground in box.pieces():
+    for values, foreground, _ in box.pieces():
         rows = keys_of(values, dtype)
         if shift > 0:
             rows >>= np.int32(shift)
@@ -188,10 +216,12 @@ def _limits(box: Box, dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def _measured(box: Box) -> tuple[Moments, Moments]:
-    """Of all voxels, and of the foreground's."""
-    everything, foreground = Moments(), Moments()
-    for values, inside in box.pieces():
-        everything = everything.joined(measured(values))
+    """Of the voxels of which any channel is not 0, and of the foreground's."""
+    nonzero, foreground = Moments(), Moments()
+    for values, inside, some in box.pieces():
+        kept = values if some is None else values[some]
+        if len(kept) > 0:
+            nonzero = nonzero.joined(measured(kept))
         if inside is not None:
             foreground = foreground.joined(measured(values[inside]))
-    return everything, foreground
+    return nonzero, foreground

@@ -34,7 +34,7 @@ class Numbers:
         self._infinite += int(np.count_nonzero(infinite if valid is None else infinite & valid))
         told = np.isfinite(truth) if valid is None else np.isfinite(truth) & valid
         moments = Moments()
-        for values, _ in Box(truth, told, None, Foreground(0, None)).pieces():
+        for values, *_ in Box(truth, told, None, Foreground(0, None)).pieces():
             moments = moments.joined(measured(values))
             self._low = min(self._low, float(values.min()))
             self._high = max(self._high, float(values.max()))

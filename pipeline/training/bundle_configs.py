@@ -109,7 +109,12 @@ def resamples(plan: Plan) -> bool:
 def _normalisation(plan: Plan) -> list[Config]:
     channels = plan.normalisation.channels
     if plan.normalisation.kind == "case":
-        return [_step("NormalizeIntensityd", channel_wise=True)]
+        if not plan.normalisation.nonzero:
+            return [_step("NormalizeIntensityd", channel_wise=True)]
+        if len(plan.channels) == 1:
+            return [_step("NormalizeIntensityd", channel_wise=True, nonzero=True)]
+        # MONAI's own leaves out the zeros of each channel; here those of all channels.
+        return [_step("Lambdad", func=_nonzero(plan.ndim))]
     steps = [
         _step(
             "NormalizeIntensityd",
@@ -121,6 +126,17 @@ def _normalisation(plan: Plan) -> list[Config]:
     if any(c.lower is not None or c.upper is not None for c in channels):
         steps.insert(0, _step("Lambdad", func=_clip(plan.ndim, channels)))
     return steps
+
+
+def _nonzero(ndim: int) -> str:
+    """An expression that scales voxels of which any channel is not 0, by their own moments."""
+    shape = (-1, *(1,) * ndim)
+    return (
+        "$lambda image: (lambda inside: (lambda mean, std: torch.where(inside, (image - "
+        f"mean.float().reshape({shape})) / torch.where(std > mean.abs() * 1.2e-7, std, 1.0)"
+        f".float().reshape({shape}), 0.0))(image[:, inside].double().mean(1), "
+        "image[:, inside].double().std(1, correction=0)))((image != 0).any(dim=0))"
+    )
 
 
 def _clip(ndim: int, channels: Sequence[Scaling]) -> str:

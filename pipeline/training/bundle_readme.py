@@ -65,6 +65,8 @@ def _axes(plan: Plan) -> str:
 def _steps(plan: Plan, laying: Laying) -> str:
     if plan.normalisation.kind == "case":
         scaled = "each channel less its mean, divided by its standard deviation, of that image"
+        if plan.normalisation.nonzero:
+            scaled += "'s voxels that are not 0 in every channel; the others stay 0"
     else:
         scaled = "each channel clipped, less a mean, divided by a deviation, of the training images"
     steps = [f"Intensities: {scaled}."]

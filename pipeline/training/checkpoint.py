@@ -13,7 +13,14 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from pipeline.model_file import save_tensors
+from pipeline.errors import ModelError
+from pipeline.model_file import read_tensors, save_tensors
+
+STATE = {
+    *("key", "limits", "model", "average", "optimizer", "scaler", "position", "total_steps"),
+    *("elapsed_s", "best_score", "best_step", "stale", "extended_at"),
+}
+"""What a saved state holds."""
 
 
 @dataclass
@@ -62,7 +69,9 @@ class TrainingState:
         return cls(key, limits, model, average, optimizer, scaler)
 
     def save(self, path: Path) -> None:
-        """Write the state, atomically."""
+        """Write the state, atomically; without room for it the former one stays."""
+        for left in path.parent.glob(f".{path.name}.*.partial"):
+            left.unlink()  # of a process that was killed while it wrote
         value = {
             "key": self.key,
             "limits": self.limits,
@@ -90,11 +99,19 @@ class TrainingState:
         Args:
             path: The saved state.
             batch_size: Patches per step.
+
+        Raises:
+            ModelError: The file is damaged, no state of a training, or of another network.
         """
         if not path.exists():
             return False
-        value = torch.load(path, map_location="cpu", weights_only=True)
-        if value.get("key") != self.key:
+        value = read_tensors(path)
+        if not isinstance(value, dict) or STATE - value.keys():
+            raise ModelError(
+                f"{path} is no state of a training: put back the one that belongs there, or delete "
+                "it to train anew; weights to begin with are named in train.start_from"
+            )
+        if value["key"] != self.key:
             return False
         same = value["limits"] == self.limits
         done = {
@@ -104,10 +121,7 @@ class TrainingState:
         reached = [n for n in done if self.limits[n] is not None and done[n] >= self.limits[n]]
         if not same and any(self.limits[n] < (value["limits"][n] or inf) for n in reached):
             return False
-        self.model.load_state_dict(value["model"])
-        self.average.load_state_dict(value["average"])
-        self.optimizer.load_state_dict(value["optimizer"])
-        self.scaler.load_state_dict(value["scaler"])
+        self._take_over(value, path)
         self.position = value["position"]
         self.elapsed_s = value["elapsed_s"]
         self.best_score = value["best_score"]
@@ -122,6 +136,19 @@ class TrainingState:
             self.extended_at += (self.position,)
             self.total_steps = self._extended(done["max_steps"])
         return True
+
+    def _take_over(self, value: dict[str, Any], path: Path) -> None:
+        """Load weights and what belongs to them."""
+        try:
+            self.model.load_state_dict(value["model"])
+            self.average.load_state_dict(value["average"])
+            self.optimizer.load_state_dict(value["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(
+                f"{path} is of another network: put back the one that belongs there, or delete it "
+                "to train anew"
+            ) from error
+        self.scaler.load_state_dict(value["scaler"])
 
     def _extended(self, step: int) -> int:
         """Steps to the new limits, at the pace so far."""

@@ -94,16 +94,34 @@ Batches = Generator[dict[str, Tensor], None, None]
 """Batches of patches; closed, its processes end."""
 
 
-def batches(dataset: PatchDataset, sampler: PositionSampler, workers: int, pin: bool) -> Batches:
+def batches(
+    dataset: PatchDataset,
+    sampler: PositionSampler,
+    *,
+    workers: int = 0,
+    timeout_minutes: float = 0.0,
+    pin: bool = False,
+) -> Batches:
     """Give batches that are prepared ahead of the training loop.
 
     Close it: its processes take no SIGTERM, and an interpreter that ends waits for them.
+
+    Args:
+        dataset: The patches.
+        sampler: Which come when.
+        workers: Processes that prepare them; 0: the caller's own.
+        timeout_minutes: How long one of these may take over a batch; 0: as long as it takes.
+        pin: Whether batches lie in memory from which a GPU reads directly.
+
+    Raises:
+        RuntimeError: A process took too long.
     """
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        timeout=60 * timeout_minutes if workers else 0,
         pin_memory=pin,
         worker_init_fn=_as_helper,
     )

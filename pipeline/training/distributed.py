@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import torch.distributed as dist
@@ -24,8 +24,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import TrainingError
+from pipeline.training.failures import first_error, is_lost_peer, lost_peer, silence
+from pipeline.training.tether import TETHER
 
-TETHER = "SEGFLOW_TETHER"
+START_S = 120.0
+"""Seconds more than a process's own patience in which a training may be silent: it starts in
+them, and a process that waits for another says so before its launcher gives up."""
+BLAME_S = 3.0
+"""Seconds a process waits when it has lost another, for the one at fault to be heard first."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,9 @@ def joined(device: str, timeout_minutes: float) -> Iterator[Ranks]:
     Args:
         device: ``cpu`` or ``cuda``.
         timeout_minutes: How long to wait for a process that hangs before failing.
+
+    Raises:
+        TrainingError: Another process has ended, or hangs.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if device.startswith("cuda"):
@@ -95,13 +104,22 @@ def joined(device: str, timeout_minutes: float) -> Iterator[Ranks]:
         dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
     try:
         yield Ranks(rank, count, device)
-    finally:
-        if count > 1:
-            dist.destroy_process_group()
+    except Exception as error:
+        # The group is left as it is: to take it down can mean to wait for those that wait.
+        if count > 1 and is_lost_peer(error):
+            time.sleep(BLAME_S)
+            raise TrainingError(lost_peer(rank, error, timeout_minutes)) from error
+        raise
+    if count > 1:
+        dist.destroy_process_group()
 
 
 def launch(
-    module: str, job: dict[str, Any], processes: int, on_message: Callable[[dict[str, Any]], None]
+    module: str,
+    job: dict[str, Any],
+    processes: int,
+    on_message: Callable[[dict[str, Any]], None],
+    timeout_minutes: float = 10.0,
 ) -> None:
     """Run a module under ``torch.distributed.run`` and wait for it.
 
@@ -113,9 +131,12 @@ def launch(
         job: JSON values for all processes.
         processes: How many on this machine.
         on_message: Called with every JSON object that a process prints on a line of its own.
+        timeout_minutes: How long the processes wait for one that hangs. Where nothing is heard of
+            them for two minutes more, they are ended.
 
     Raises:
-        TrainingError: A process failed; the message is the first error's.
+        TrainingError: A process failed, and the message is the first error's; or none gave a sign
+            of life.
     """
     with tempfile.TemporaryDirectory(prefix="segflow-") as folder:
         job_file, error_file = Path(folder) / "job.json", Path(folder) / "error.json"
@@ -124,26 +145,25 @@ def launch(
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *(f"--nproc-per-node={processes}", "--max-restarts=0", "-m", module, str(job_file)),
         ]
-        last: deque[str] = deque(maxlen=20)
+        last: deque[str] = deque(maxlen=100)
         with subprocess.Popen(
             command,
             env=_environment(processes, error_file),
             stdin=subprocess.PIPE,  # held open for as long as this process lives
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             start_new_session=True,
         ) as process:
             try:
                 assert process.stdout is not None
-                for line in process.stdout:
+                for line in _lines(process.stdout, 60 * timeout_minutes + START_S):
                     _hear(line, last, on_message)
                 code = process.wait()
             except BaseException:  # a cancelled flow raises what is no Exception
                 _end_group(process)
                 raise
         if code != 0:
-            raise TrainingError(_first_error(error_file, last, code))
+            raise TrainingError(first_error(error_file, last, code))
 
 
 def _environment(processes: int, error_file: Path) -> dict[str, str]:
@@ -160,6 +180,23 @@ def _environment(processes: int, error_file: Path) -> dict[str, str]:
         "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
         TETHER: "1",
     }
+
+
+def _lines(pipe: IO[bytes], patience_s: float) -> Iterator[str]:
+    """Lines as they are printed, until nobody is left who could print.
+
+    Raises:
+        TrainingError: Nothing came for so long.
+    """
+    rest = b""
+    while select.select([pipe], [], [], patience_s)[0]:
+        part = os.read(pipe.fileno(), 65536)
+        *whole, rest = (rest + part).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+        if not part:
+            yield rest.decode(errors="replace")
+            return
+    raise TrainingError(silence(patience_s))
 
 
 def _hear(line: str, last: deque[str], on_message: Callable[[dict[str, Any]], None]) -> None:
@@ -179,8 +216,9 @@ def _message(line: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _end_group(process: subprocess.Popen[str]) -> None:
-    for number, patience_s in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    # After 30 seconds torchrun kills processes that do not end; without it nobody would.
+    for number, patience_s in ((signal.SIGTERM, 45), (signal.SIGKILL, 10)):
         try:
             os.killpg(process.pid, number)
             process.wait(patience_s)
@@ -189,31 +227,3 @@ def _end_group(process: subprocess.Popen[str]) -> None:
             return
         except subprocess.TimeoutExpired:
             continue
-
-
-def _first_error(error_file: Path, last: deque[str], code: int) -> str:
-    if error_file.exists():
-        message: Any = json.loads(error_file.read_text())["message"]
-        said = message["message"] if isinstance(message, dict) else message
-        return str(said).removeprefix("TrainingError: ").removeprefix("ModelError: ")
-    # torchrun frames its own account in rules; what a process said itself stands before it.
-    said = [line for line in takewhile(lambda line: not line.startswith("====="), last) if line]
-    heard = f" Its last words: {' | '.join(said)[-400:]}" if said else ""
-    return f"a training process ended with code {code}; run the same command again to go on.{heard}"
-
-
-def die_with_parent() -> None:
-    """End this process when the one that launched it is gone, however it went.
-
-    The launcher holds the other end of standard input and writes nothing: its end means that
-    the launcher has died, and that nobody wants this process's work.
-    """
-    if os.environ.get(TETHER) != "1":
-        return
-
-    def watch() -> None:
-        # The bare descriptor: a lock on sys.stdin would be held for ever in forked loaders.
-        os.read(0, 1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -16,6 +16,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from pipeline.io.files import read_jsonl, write_jsonl
 from pipeline.training.schedule import Budget
+from pipeline.training.tether import tell
 
 LOG_STEPS = 10
 """Steps that one row of the log sums up."""
@@ -117,4 +118,4 @@ class TrainingLog:
 
     def _print(self, message: dict[str, Any]) -> None:
         if self._speaking:
-            print(json.dumps(message), flush=True)
+            tell(message)

@@ -182,8 +182,13 @@ def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) 
     sampler = PositionSampler(
         position, plan.batch_size, ranks.rank, ranks.count, settings.accumulate
     )
-    pin = processor.device != "cpu"
-    return batches(dataset, sampler, settings.loader_workers, pin)
+    return batches(
+        dataset,
+        sampler,
+        workers=settings.loader_workers,
+        timeout_minutes=settings.timeout_minutes,
+        pin=processor.device != "cpu",
+    )
 
 
 def _refuse_not_finite(what: str, value: Tensor, numbers: Tensor, patches: Path) -> None:

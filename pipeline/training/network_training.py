@@ -58,7 +58,8 @@ def train_network(task: TrainTask, progress: Progress) -> ModelCard:
     finished = task.checkpoints / "train.json"
     finished.unlink(missing_ok=True)  # the weights will soon be others
     hear = _listener(progress, plan.score_name)
-    launch("pipeline.training.rank", task_to_json(task), processes, hear)
+    job = task_to_json(task)
+    launch("pipeline.training.rank", job, processes, hear, settings.timeout_minutes)
     card = read_card(task.checkpoints / "best.pt")
     facts = {"key": _key(task), "model_id": card.model_id, **card.training}
     if settings.start_from is not None:

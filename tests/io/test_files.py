@@ -5,7 +5,14 @@ import json
 import pytest
 
 from pipeline.errors import NothingUsableError, StoreError
-from pipeline.io.files import digest, read_json, read_jsonl, write_atomic, write_jsonl
+from pipeline.io.files import (
+    digest,
+    read_json,
+    read_jsonl,
+    write_atomic,
+    write_jsonl,
+    write_together,
+)
 from pipeline.io.ledger import Ledger
 from pipeline.io.location import sha256_of
 from pipeline.io.manifest import (
@@ -118,3 +125,16 @@ def test_digests_follow_values_and_not_their_order(tmp_path):
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
     (tmp_path / "empty").write_bytes(b"")
     assert sha256_of(tmp_path / "empty").startswith("e3b0c44298fc1c14")
+
+
+def test_files_that_go_together_stay_as_they_were_when_one_cannot_be_written(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "file/b"
+    first.write_bytes(b"former")
+    second.parent.write_bytes(b"no folder")
+    with pytest.raises(OSError, match="file"):
+        write_together({first: b"new", second: b"new"})
+    assert first.read_bytes() == b"former"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "file"]
+    second = tmp_path / "b"
+    write_together({first: b"new", second: b"new"})
+    assert first.read_bytes() == second.read_bytes() == b"new"

@@ -20,6 +20,7 @@ def case(shape, dtype, seed):
     random = np.random.default_rng(seed)
     array = random.normal(90, 20, (2, *shape))
     array[1] = 10.0 ** random.integers(0, 3, shape) if dtype == "uint8" else array[1] ** 3
+    array[:, random.random(shape) < 0.2] = 0
     valid = random.random(shape) < 0.9
     valid[(0,) * len(shape)] = True
     truth = random.choice([0, 1, 2, no_label("uint8")], shape).astype(np.uint8)
@@ -71,7 +72,7 @@ def test_the_size_of_boxes_changes_nothing_but_the_last_digits_of_sums(kind, dty
     found, again = (
         gathered(volume, truth, boxes(shape, chunk, random), chunk, random) for _ in range(2)
     )
-    for of in ("channels", "foreground"):
+    for of in ("channels", "nonzero", "foreground"):
         for mine, theirs in zip(found[of], again[of], strict=True):
             for key in ("mean", "std"):
                 one, other = mine.pop(key), theirs.pop(key)

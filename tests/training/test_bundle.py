@@ -158,6 +158,25 @@ def test_regions_and_clipped_intensities_come_out_alike(cases, tmp_path):
     assert output["channel_def"] == {"0": "liver or tumour", "1": "tumour"}
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_voxels_around_a_stripped_skull_stay_zero_in_the_bundle_too(
+    channels, make_msd, take_in, write_scan, tmp_path
+):
+    data = make_msd(tmp_path / "data", cases=2, shape=(22, 25, 19))
+    random = np.random.default_rng(0)
+    for path in (tmp_path / "data" / "imagesTr").iterdir():
+        image = random.normal(100, 20, (22, 25, 19, channels)).astype(np.float32)
+        image[:9] = image[:, 20:] = 0
+        image[12, ..., -1] = 0  # a zero of one of several channels
+        write_scan(path, image if channels > 1 else image[..., 0])
+    plan = small_plan(3, channels).model_copy(
+        update={"normalisation": Normalisation(kind="case", nonzero=True)}
+    )
+    for own, other in both(take_in(data, tmp_path), tmp_path, plan):
+        assert len(np.unique(own)) > 1
+        assert np.mean(own != other) < 1e-3
+
+
 def test_values_of_a_regression_come_out_in_their_own_unit(cases, tmp_path):
     plan = small_plan(3).model_copy(
         update={

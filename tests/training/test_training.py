@@ -141,7 +141,7 @@ def test_processes_that_prepare_patches_end_with_the_batches(run):
     augment = Augment((16, 16, 16), 0.0, False, 255)
     dataset = PatchDataset(run / "patches.zarr", augment, 0)
     before = set(multiprocessing.active_children())
-    loader = batches(dataset, PositionSampler(0, 2, 0, 1), workers=1, pin=False)
+    loader = batches(dataset, PositionSampler(0, 2, 0, 1), workers=1)
     assert next(loader)["image"].shape == (2, 1, 16, 16, 16)
     (helper,) = set(multiprocessing.active_children()) - before
     try:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.border_maps import voxel_weights
 from pipeline.errors import ExecutionError, NothingUsableError
@@ -27,6 +24,8 @@ from pipeline.io.patch_store import (
 )
 from pipeline.io.store import partial_key, published_key
 from pipeline.io.volume_store import VolumeStore
+from pipeline.patches.placement import Placement, class_cases, place_patches
+from pipeline.patches.settings import PatchSettings
 from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase
 from pipeline.space import Shape, Window
@@ -36,34 +35,6 @@ STAGE = "patch"
 VERSION = 2
 """Raised when the same volumes would give other patches."""
 FLOAT16_MAX = 65504.0
-
-
-class PatchSettings(BaseModel):
-    """How training patches are cut."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    per_case: Annotated[int, Field(ge=1)] | None = None
-    """Patches of each case; null: as many as see each voxel about four times, 4 to 64."""
-    foreground: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of patches placed on a voxel of a class, classes in turn; the rest lie anywhere."""
-    margin: Annotated[float, Field(ge=1, le=2)] = 1.25
-    """Patches are cut larger than the network's by this factor, so that rotating and scaling
-    them brings in real neighbours."""
-    seed: int = 0
-    """Places the patches."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where one patch is cut."""
-
-    case: str
-    """Case id."""
-    store: Path
-    """Its volume store."""
-    window: Window
-    """The box of the planned grid, which may reach past the volume."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +59,25 @@ def patch_shape_cut(plan: Plan, settings: PatchSettings) -> Shape:
 def plan_patches(
     rows: Sequence[ManifestRow], volumes: Path, plan: Plan, settings: PatchSettings, final: Path
 ) -> tuple[PatchSpec, list[PatchTask]]:
-    """Place every patch; reads the stores' attributes, no voxel.
+    """Place every patch; reads the stores' attributes, and where there is data around patches.
 
     Returns:
         What the patch store will hold, and a task for each of its shards.
+
+    Raises:
+        NothingUsableError: No case has a voxel to learn from.
     """
     shape = patch_shape_cut(plan, settings)
-    placements = [p for row in rows for p in _place(row, volumes, plan, settings, shape)]
+    cases = class_cases(rows, volumes)
+    placements = [
+        p for row in rows for p in place_patches(row, volumes, plan, settings, shape, cases)
+    ]
     if not placements:
-        raise NothingUsableError("no training case has a labelled voxel: there is nothing to learn")
+        raise NothingUsableError(
+            "no training case has a labelled voxel: there is nothing to learn; compare "
+            "data.classes and data.ignore_values with the values of the masks, which "
+            "`segflow check` lists"
+        )
     key = digest(
         VERSION,
         plan.patch_key,
@@ -112,58 +93,6 @@ def plan_patches(
     return spec, tasks
 
 
-def _place(
-    row: ManifestRow, volumes: Path, plan: Plan, settings: PatchSettings, shape: Shape
-) -> list[Placement]:
-    store = VolumeStore(volumes / row.store)
-    counts = np.array(store.statistics["class_voxels"], dtype=np.float64)
-    if counts.sum() == 0:
-        return []
-    positions = store.statistics["positions"]
-    random = np.random.default_rng([settings.seed, *_seed(row.id)])
-    labels = [int(k) for k in np.flatnonzero(counts)]
-    present = [k for k in labels if k != plan.background] or labels
-    case = PlannedCase.of(store, plan)
-    placements = []
-    labelled = tuple(n - 2 * m for n, m in zip(plan.patch_shape, plan.margin, strict=True))
-    spared = tuple(n - 2 * m for n, m in zip(shape, plan.margin, strict=True))
-    number = settings.per_case or _cover(case.shape, labelled)
-    for i in range(number):
-        if (i + 0.5) / number < settings.foreground:
-            label = present[i % len(present)]
-        else:
-            label = int(random.choice(len(counts), p=counts / counts.sum()))
-        voxel = positions[label][random.integers(len(positions[label]))]
-        seen = case.resampling.planned_voxel(voxel)
-        window = _window_around(seen, spared, labelled, case.shape, random)
-        window = window.grown(plan.margin)  # an unpadded network looks past the volume
-        placements.append(Placement(row.id, store.path, window))
-    return placements
-
-
-def _cover(shape: Shape, patch: Shape) -> int:
-    return int(min(64, max(4, np.ceil(4 * prod(shape) / prod(patch)))))
-
-
-def _seed(case: str) -> list[int]:
-    return list(sha256(case.encode()).digest()[:8])
-
-
-def _window_around(
-    voxel: Sequence[int], shape: Shape, inner: Shape, volume: Shape, random: np.random.Generator
-) -> Window:
-    """A window whose middle part, what the network labels of it, holds the voxel somewhere.
-
-    It stays inside the volume where the volume is large enough, and is centred on it where not.
-    """
-    start = []
-    for v, n, p, size in zip(voxel, shape, inner, volume, strict=True):
-        margin = (n - p) // 2
-        a = v - margin - int(random.integers(p))
-        start.append(min(max(a, 0), size - n) if size >= n else -((n - size) // 2))
-    return Window(tuple(start), shape)
-
-
 def cut_patches(task: PatchTask) -> dict[str, Any]:
     """Cut and write one shard of patches."""
     cases: dict[Path, PlannedCase] = {}
@@ -171,12 +100,12 @@ def cut_patches(task: PatchTask) -> dict[str, Any]:
     for placement in task.placements:
         if placement.store not in cases:
             cases[placement.store] = PlannedCase.of(VolumeStore(placement.store), task.plan)
-        patches.append(_cut(cases[placement.store], placement.window, task.plan))
+        patches.append(cut_patch(cases[placement.store], placement.window, task.plan))
     write_patches(task.final, task.numbers, patches)
     return {"patches": len(task.numbers)}
 
 
-def _cut(case: PlannedCase, window: Window, plan: Plan) -> Patch:
+def cut_patch(case: PlannedCase, window: Window, plan: Plan) -> Patch:
     """One patch; outside the volume it has no label."""
     look = read_mirrored if any(plan.margin) else read_padded
     image = look(case.read, window, case.shape)
