@@ -27,7 +27,7 @@ from tests.training.small import ALONE, CPU, places, recipe, same, tensors
 def one_process(monkeypatch):
     """Trainings run in the tests' own process: starting one takes longer than what it does here."""
 
-    def work(module, job, processes, hear):
+    def work(module, job, processes, hear, timeout_minutes):
         assert (module, processes) == ("pipeline.training.rank", 1)
         train_rank(task_from_json(json.loads(json.dumps(job))), ALONE, CPU)
         hear({"event": "step", "step": 1, "total": 1, "loss": 1, "patches_per_s": 1, "left_s": 0})
