@@ -59,6 +59,7 @@ def measured(monkeypatch, run, out, *options):
 KINDS = ("augmented", "plain")
 
 
+@pytest.mark.slow
 def test_a_step_with_the_loader_is_compared_with_one_without(run, tmp_path, monkeypatch, times):
     before = times(run)
     result = measured(monkeypatch, run, tmp_path / "result.json", "--part", "loader")
@@ -85,6 +86,7 @@ def test_feeding_is_measured_beside_what_was_measured_before(run, tmp_path, monk
     )
 
 
+@pytest.mark.slow
 def test_two_ranks_are_compared_with_two_parts_step_by_step(run, tmp_path, monkeypatch):
     row = measured(monkeypatch, run, tmp_path / "result.json", "--part", "ranks")["ranks"]
     assert row["steps"] == 3

@@ -166,6 +166,7 @@ def test_a_busy_process_shows_that_it_lives():
 # What happens to the disk.
 
 
+@pytest.mark.slow  # as the next one, but on a real disk
 def test_a_full_disk_leaves_the_last_good_checkpoint(run):
     disk = run / "checkpoints"
     disk.mkdir()

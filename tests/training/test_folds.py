@@ -15,24 +15,12 @@ from pipeline.predict import PredictSettings, predict
 from pipeline.training import train
 from pipeline.training.dataset import PatchDataset
 from pipeline.training.fine_tuning import start_from
-from pipeline.training.loop import train_rank
-from pipeline.training.rank import task_from_json
 from pipeline.training.tasks import plan_train
 from pipeline.training.transforms import Augment
 from tests.trained import small_plan
-from tests.training.small import ALONE, CPU, places, recipe, same, tensors
+from tests.training.small import places, recipe, same, tensors
 
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch):
-    """Trainings run in the tests' own process: starting one takes longer than what it does here."""
-
-    def work(module, job, processes, hear, timeout_minutes):
-        assert (module, processes) == ("pipeline.training.rank", 1)
-        train_rank(task_from_json(json.loads(json.dumps(job))), ALONE, CPU)
-        hear({"event": "step", "step": 1, "total": 1, "loss": 1, "patches_per_s": 1, "left_s": 0})
-
-    monkeypatch.setattr("pipeline.training.network_training.launch", work)
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 @pytest.fixture

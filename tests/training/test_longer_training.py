@@ -78,7 +78,7 @@ def test_another_recipe_is_another_training(run):
     )
 
 
-def test_the_stage_extends_and_says_at_which_patch(run):
+def test_the_stage_extends_and_says_at_which_patch(run, in_this_process):
     train(small_plan(3), recipe(), **places(run))
     card = train(small_plan(3), recipe(max_steps=12, validations=3), **places(run))
     stored = json.loads((run / "checkpoints/train.json").read_text())
@@ -218,7 +218,9 @@ def test_a_training_that_is_given_more_time_knows_its_pace_already(run):
     assert longer["position"] == 12 * 2  # eight steps in eight minutes; four more fit
 
 
-def test_weights_of_a_training_that_was_stopped_are_not_taken_for_a_finished_one(run):
+def test_weights_of_a_training_that_was_stopped_are_not_taken_for_a_finished_one(
+    run, in_this_process
+):
     first = train(small_plan(3), recipe(), **places(run))
     other = the_task(small_plan(3), recipe(augmentation=0.0), **places(run))
     (run / "checkpoints/train.json").rename(run / "kept.json")
@@ -229,7 +231,7 @@ def test_weights_of_a_training_that_was_stopped_are_not_taken_for_a_finished_one
     assert again.model_id == first.model_id
 
 
-def test_a_finished_training_does_not_need_the_weights_it_began_with(run):
+def test_a_finished_training_does_not_need_the_weights_it_began_with(run, in_this_process):
     path = write_model(run / "other", small_plan(3), seed=1)
     settings = recipe(start_from=path, max_steps=2, validations=1)
     card = train(small_plan(3), settings, **places(run))

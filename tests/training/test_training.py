@@ -1,7 +1,6 @@
 import json
-import multiprocessing
-import os
-import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from pipeline.errors import TrainingError
 from pipeline.io.files import read_jsonl
 from pipeline.model_file import load_model, read_card
 from pipeline.training import train
-from pipeline.training.dataset import PatchDataset, PositionSampler, batches
+from pipeline.training.dataset import PatchDataset, PositionSampler
 from pipeline.training.distributed import launch
 from pipeline.training.loop import StopSignal, _refuse_not_finite, train_rank
 from pipeline.training.transforms import Augment
@@ -137,19 +136,27 @@ def test_every_pass_sees_every_patch_once_in_its_own_order(run):
     assert passes[0] != passes[1]
 
 
-def test_processes_that_prepare_patches_end_with_the_batches(run):
-    augment = Augment((16, 16, 16), 0.0, False, 255)
-    dataset = PatchDataset(run / "patches.zarr", augment, 0)
-    before = set(multiprocessing.active_children())
-    loader = batches(dataset, PositionSampler(0, 2, 0, 1), workers=1)
-    assert next(loader)["image"].shape == (2, 1, 16, 16, 16)
-    (helper,) = set(multiprocessing.active_children()) - before
-    try:
-        os.kill(helper.pid, signal.SIGTERM)
-        next(loader)
-        assert helper.is_alive()  # it hears nothing until the batches end
-        raise Interrupted
-    except Interrupted:
-        loader.close()
-    helper.join(30)
-    assert not helper.is_alive()
+ENDS = """
+import os, signal, sys
+from contextlib import closing
+from multiprocessing import active_children
+from pathlib import Path
+from pipeline.training.dataset import PatchDataset, PositionSampler, batches
+from pipeline.training.transforms import Augment
+dataset = PatchDataset(Path(sys.argv[1]), Augment((16, 16, 16), 0.0, False, 255), 0)
+with closing(batches(dataset, PositionSampler(0, 2, 0, 1), workers=1)) as loader:
+    next(loader)
+    (helper,) = active_children()
+    os.kill(helper.pid, signal.SIGTERM)  # as the whole group is told to stop
+    next(loader)
+    assert helper.is_alive()
+    raise RuntimeError("the loss is not a number")
+"""
+
+
+def test_an_error_ends_the_processes_that_prepare_patches(run):
+    """They hear no SIGTERM: an interpreter that ends would wait for them."""
+    command = [sys.executable, "-c", ENDS, str(run / "patches.zarr")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr.strip().endswith("RuntimeError: the loss is not a number")
