@@ -11,7 +11,7 @@ from models.mirrored import Mirrored
 from models.network import Network
 from models.presets import PRESETS, preset
 from models.pretrained import load_pretrained
-from models.settings import EnsembleSettings, ModelSettings, OneNetwork, UNetSettings
+from models.settings import EnsembleSettings, ModelSettings, UNetSettings
 from models.sizes import fitting_shape, margins, misfit, output_shape
 from models.unet import UNet
 
@@ -27,7 +27,6 @@ __all__ = [
     "Mirrored",
     "ModelSettings",
     "Network",
-    "OneNetwork",
     "UNet",
     "UNetSettings",
     "build_model",

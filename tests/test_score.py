@@ -7,15 +7,15 @@ import torch
 from monai.metrics import DiceMetric
 
 from pipeline.errors import NothingUsableError
-from pipeline.execute import ExecuteSettings
 from pipeline.io.manifest import read_manifest, read_quarantine
 from pipeline.io.mask_store import MaskSpec, MaskWriter
 from pipeline.io.ngff import LabelClass
 from pipeline.io.volume_store import VolumeStore
 from pipeline.metrics import class_counts, confusion
 from pipeline.model_file import read_card
-from pipeline.score import ScoreSettings, score, summarise
+from pipeline.score import summarise
 from pipeline.space import Window
+from tests.stages import scored
 from tests.trained import small_plan, write_model
 
 CLASSES = (LabelClass(0, "background", True), LabelClass(1, "liver"), LabelClass(2, "tumour"))
@@ -45,25 +45,12 @@ def run(make_msd, take_in, tmp_path):
     return tmp_path
 
 
-def go(run, **settings):
-    return score(
-        ScoreSettings(**settings),
-        ExecuteSettings(on="serial"),
-        model=run / "best.pt",
-        manifest=run / "manifest.jsonl",
-        quarantine=run / "quarantine.jsonl",
-        volumes=run / "volumes",
-        predictions=run / "predictions",
-        path=run / "scores.json",
-    )
-
-
 def one_hot(labels):
     return torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), 3).movedim(-1, 0)
 
 
 def test_dice_is_what_monai_gives_for_the_whole_arrays(run):
-    scores = go(run)
+    scores = scored(run)
     for row in read_manifest(run / "manifest.jsonl"):
         truth = VolumeStore(run / "volumes" / row.store).read_truth(Window.whole(SHAPE))
         labels = np.load(run / f"{row.id}.npy")
@@ -74,7 +61,7 @@ def test_dice_is_what_monai_gives_for_the_whole_arrays(run):
 
 
 def test_the_headline_is_the_mean_over_classes_of_the_mean_over_held_out_cases(run):
-    scores = go(run)
+    scores = scored(run)
     held_out = {r.id for r in read_manifest(run / "manifest.jsonl") if r.split == "test"}
     by_class = {
         name: np.mean(
@@ -142,7 +129,7 @@ def test_voxels_without_truth_or_data_are_not_scored():
 def test_nothing_predicted_is_a_sentence(run):
     write_model(run, small_plan(3), seed=9)
     with pytest.raises(NothingUsableError, match="run `segflow predict`"):
-        go(run)
+        scored(run)
 
 
 def test_a_mask_of_another_image_is_set_aside_and_the_others_are_scored(run):
@@ -153,7 +140,7 @@ def test_a_mask_of_another_image_is_set_aside_and_the_others_are_scored(run):
     sources = [{**source, "sha256": "0" * 64} for source in volume.sources]
     final = run / "predictions" / card.model_id / odd.store
     MaskWriter.create(final, MaskSpec(volume.grid, CLASSES, "key", {"sources": sources})).finish()
-    scores = go(run)
+    scores = scored(run)
     assert {r["case"] for r in scores["cases"]} == {r.id for r in rows[1:]}
     refused = read_quarantine(run / "quarantine.jsonl")
     assert [(r.case, r.stage) for r in refused] == [(odd.id, "score")]

@@ -32,7 +32,7 @@ from pipeline.space import Shape, Window
 from pipeline.surroundings import read_mirrored, read_padded
 
 STAGE = "patch"
-VERSION = 2
+VERSION = 3
 """Raised when the same volumes would give other patches."""
 FLOAT16_MAX = 65504.0
 

@@ -148,7 +148,12 @@ def launch(
         last: deque[str] = deque(maxlen=100)
         with subprocess.Popen(
             command,
-            env=_environment(processes, error_file),
+            env={
+                **os.environ,
+                **environment(processes),
+                "TORCHELASTIC_ERROR_FILE": str(error_file),
+                TETHER: "1",
+            },
             stdin=subprocess.PIPE,  # held open for as long as this process lives
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -170,23 +175,25 @@ KEPT = str(2**40)
 """Bytes: what glibc keeps for the next step instead of giving it back to the system."""
 
 
-def _environment(processes: int, error_file: Path) -> dict[str, str]:
+def environment(processes: int) -> dict[str, str]:
+    """Variables with which a training process runs well beside others of its machine.
+
+    Args:
+        processes: How many of them there are.
+    """
     threads = max(1, (os.cpu_count() or 1) // processes)
     return {
-        **os.environ,
         # Explicit: a Dask cluster started earlier may have left 1 behind.
         "OMP_NUM_THREADS": str(threads),
         # The same goes for 64 KiB here. Tensors given back and asked for anew at every step come
-        # as empty pages, whose faults took a tenth of a step, and with Dask's value half of it.
+        # as empty pages, whose faults took a tenth of a step, and with Dask's value a third.
         "MALLOC_TRIM_THRESHOLD_": KEPT,
         "MALLOC_MMAP_THRESHOLD_": KEPT,
         # Threads that spin while they wait rob the loaders, and stall when cores are shared.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "PYTHONUNBUFFERED": "1",
-        "TORCHELASTIC_ERROR_FILE": str(error_file),
         # The rendezvous is on this machine; names need not resolve.
         "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
-        TETHER: "1",
     }
 
 

@@ -167,17 +167,7 @@ def _network(plan: Plan, settings: TrainSettings) -> nn.Module:
 
 def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) -> Batches:
     plan, settings = task.plan, task.settings
-    mirror = settings.mirror == "all" or (settings.mirror == "auto" and plan.ndim == 2)
-    augment = Augment(
-        plan.patch_shape,
-        settings.augmentation,
-        mirror,
-        plan.no_label,
-        elastic=settings.elastic,
-        mirrored=any(plan.margin),
-        spacing=plan.spacing,
-        bands=plan.ndim == 2 and len(plan.channels) > 1,
-    )
+    augment = Augment.planned(plan, settings)
     dataset = PatchDataset(task.patches, augment, settings.seed, task.left_out)
     sampler = PositionSampler(
         position, plan.batch_size, ranks.rank, ranks.count, settings.accumulate

@@ -95,7 +95,8 @@ def _together(tasks: Sequence[TrainTask], cards: Sequence[ModelCard], folder: Pa
         except ModelError:
             finished.unlink()  # put together once more
     plan = cards[0].plan
-    settings = EnsembleSettings.of(plan.network, len(cards))  # type: ignore[arg-type]
+    assert not isinstance(plan.network, EnsembleSettings)
+    settings = EnsembleSettings.of(plan.network, len(cards))
     members = [load_model(task.checkpoints / "best.pt")[0] for task in tasks]
     ensemble = Ensemble(settings, [m for m in members if isinstance(m, Network)])
     judged = {t.checkpoints.name: c for t, c in zip(tasks, cards, strict=True)}

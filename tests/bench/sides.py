@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import fmean, median, quantiles
 from typing import Any
 
+from pipeline.training.distributed import environment
+
 ROOT = Path(__file__).parents[2]
 DROPPED = 5
 """Steps at a block's beginning that are not counted: those whose batches, up to four in either
@@ -37,7 +39,7 @@ class Side:
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, **environment(), **(changes or {})},
+            env={**os.environ, **environment(1), **(changes or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -83,14 +85,6 @@ class Side:
                 return list(json.loads(line)["seconds"][DROPPED:])
         self._said.seek(0)
         raise RuntimeError(f"a side of the benchmark ended: {self._said.read()[-3000:]}")
-
-
-def environment() -> dict[str, str]:
-    """What training's launcher gives a single process: all cores, and threads that wait idly."""
-    return {
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-    }
 
 
 def in_turns(

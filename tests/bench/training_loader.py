@@ -9,9 +9,10 @@ from statistics import median
 from typing import Any
 
 from pipeline.tiled import best_processor
+from pipeline.training.distributed import environment
 from pipeline.training.loop import TrainTask
 from pipeline.training.rank import task_to_json
-from tests.bench.sides import Side, environment, in_turns, ratio
+from tests.bench.sides import Side, in_turns, ratio
 from tests.bench.training_run import BenchedRun
 
 GOAL = 1.05
@@ -42,6 +43,6 @@ def loader(run: BenchedRun, scratch: Path, seconds: float, steps: int) -> dict[s
         "patches_per_s": round(run.plan.batch_size / median(found["loader"]), 2),
         "precision": processor.precision,
         "device": processor.device,
-        "threads": int(environment()["OMP_NUM_THREADS"]),
+        "threads": int(environment(1)["OMP_NUM_THREADS"]),
         "loader_workers": task.settings.loader_workers,
     }

@@ -25,8 +25,9 @@ from pipeline.io.volume_store import VolumeStore
 from pipeline.plan_file import Plan
 from pipeline.space import Window
 from pipeline.tiled import best_processor
+from pipeline.training.distributed import environment
 from tests.bench.nnunet_side import DATASET
-from tests.bench.sides import ROOT, Side, environment, in_turns, ratio
+from tests.bench.sides import ROOT, Side, in_turns, ratio
 from tests.bench.training_loader import our_side
 from tests.bench.training_run import BenchedRun
 
@@ -62,7 +63,7 @@ def nnunet(
         "channels": len(run.plan.channels),
         "classes": len(run.plan.classes),
         "processes": os.cpu_count() or 1,
-        "threads": int(environment()["OMP_NUM_THREADS"]),
+        "threads": int(environment(1)["OMP_NUM_THREADS"]),
         "device": processor.device,
     }
     known = prepared(python, job, folder)

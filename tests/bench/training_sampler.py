@@ -126,10 +126,11 @@ def datasets(run: BenchedRun) -> dict[str, PatchDataset]:
     spec, tasks = placements_of(run)
     placements = [p for task in tasks for p in task.placements]
     plan, settings, path = run.plan, run.settings.train, run.folder.patches
-    mirror = settings.mirror == "all" or (settings.mirror == "auto" and plan.ndim == 2)
-    common: dict[str, Any] = {"elastic": settings.elastic, "mirrored": any(plan.margin)}
-    full = Augment(plan.patch_shape, settings.augmentation, mirror, plan.no_label, **common)
-    augments = {"augmented": full, "plain": Augment(plan.patch_shape, 0.0, False, plan.no_label)}
+    plain = settings.model_copy(update={"augmentation": 0.0, "mirror": "none", "elastic": None})
+    augments = {
+        "augmented": Augment.planned(plan, settings),
+        "plain": Augment.planned(plan, plain),
+    }
     made: dict[str, PatchDataset] = {}
     for name, augment in augments.items():
         given = (path, augment, settings.seed)

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -67,10 +66,6 @@ def main() -> None:
             loop.train_rank(task, ranks, replace(processor, device=ranks.device))
         except EndOfOrdersError:
             return
-        except BaseException:
-            traceback.print_exc()
-            # Python would wait for the loader's processes, which the traceback keeps alive.
-            os._exit(1)
 
 
 if __name__ == "__main__":

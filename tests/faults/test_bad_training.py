@@ -116,37 +116,32 @@ def test_patches_that_are_no_numbers_name_their_case_and_the_last_good_model_sta
     load_model(run / "checkpoints/best.pt")
 
 
-def test_a_process_that_is_killed_ends_the_training_in_a_sentence(run, monkeypatch):
+def ends(run, monkeypatch, number, said, **changes):
+    """Signal the second process of an endless training, and hear how it ends; its number."""
     monkeypatch.setenv("SEGFLOW_TEST", str(run))
-    killed = []
+    met = []
 
-    def kill(stage, done, total, note):
-        if not killed:
-            killed.append(process(run, rank=1))
-            os.kill(killed[0], signal.SIGKILL)
+    def send(stage, done, total, note):
+        if not met:
+            met.append(process(run, rank=1))
+            os.kill(met[0], number)
 
-    endless = started(100_000, processes=2, checkpoint_minutes=1e-9)
-    with pytest.raises(TrainingError, match=r"ended by SIGKILL; .*the same command again"):
-        train(small_plan(3), endless, **places(run), progress=kill)
-    assert killed
+    endless = started(100_000, processes=2, checkpoint_minutes=1e-9, **changes)
+    with pytest.raises(TrainingError, match=said):
+        train(small_plan(3), endless, **places(run), progress=send)
     assert tensors(run / "checkpoints/last.pt")["position"] > 0
+    return met[0]
+
+
+def test_a_process_that_is_killed_ends_the_training_in_a_sentence(run, monkeypatch):
+    assert ends(run, monkeypatch, signal.SIGKILL, r"ended by SIGKILL; .*the same command again")
 
 
 @pytest.mark.slow  # torchrun gives a process that does not end 30 seconds
 def test_a_process_that_hangs_ends_the_training_in_a_sentence(run, monkeypatch):
-    monkeypatch.setenv("SEGFLOW_TEST", str(run))
-    hung = []
-
-    def stop(stage, done, total, note):
-        if not hung:
-            hung.append(process(run, rank=1))
-            os.kill(hung[0], signal.SIGSTOP)
-
-    endless = started(100_000, processes=2, checkpoint_minutes=1e-9, timeout_minutes=0.25)
-    with pytest.raises(TrainingError, match=r"waited 0\.25 minutes for another .*hangs"):
-        train(small_plan(3), endless, **places(run), progress=stop)
-    assert not Path(f"/proc/{hung[0]}").exists()
-    assert tensors(run / "checkpoints/last.pt")["position"] > 0
+    said = r"waited 0\.25 minutes for another .*hangs"
+    hung = ends(run, monkeypatch, signal.SIGSTOP, said, timeout_minutes=0.25)
+    assert not Path(f"/proc/{hung}").exists()
 
 
 def test_a_training_that_gives_no_sign_of_life_is_ended(monkeypatch):

@@ -23,7 +23,6 @@ def test_public_names_are_pinned():
         "Mirrored",
         "ModelSettings",
         "Network",
-        "OneNetwork",
         "UNet",
         "UNetSettings",
         "build_model",

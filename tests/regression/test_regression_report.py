@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.execute import ExecuteSettings
 from pipeline.io.files import read_json, write_json, write_jsonl
 from pipeline.io.manifest import read_manifest, write_manifest
 from pipeline.io.volume_store import VolumeStore
@@ -21,10 +20,10 @@ from pipeline.report.distributions import _dots
 from pipeline.report.facts import CaseErrors
 from pipeline.report.fields import fields
 from pipeline.report.planes import CaseArrays
-from pipeline.score import ScoreSettings, score
 from pipeline.space import Grid, Volume
 from pipeline.space.grid import as_affine
 from tests.regression.heights import make_heights, predicted, scene, write_heights
+from tests.stages import scored
 from tests.test_report import Page
 
 
@@ -36,19 +35,6 @@ def run(tmp_path, write_scene, take_in):
     rows = read_manifest(tmp_path / "manifest.jsonl")
     write_manifest(tmp_path / "manifest.jsonl", [replace(row, split="test") for row in rows])
     return tmp_path
-
-
-def scored(run):
-    return score(
-        ScoreSettings(),
-        ExecuteSettings(on="serial"),
-        model=run / "best.pt",
-        manifest=run / "manifest.jsonl",
-        quarantine=run / "quarantine.jsonl",
-        volumes=run / "volumes",
-        predictions=run / "predictions",
-        path=run / "scores.json",
-    )
 
 
 def written(run, cases=6):

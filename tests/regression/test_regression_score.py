@@ -11,14 +11,14 @@ from hypothesis import given
 
 from flows.summary import score_table
 from pipeline.errors import NothingUsableError
-from pipeline.execute import ExecuteSettings
 from pipeline.io.manifest import read_manifest, read_quarantine
 from pipeline.io.volume_store import VolumeStore
 from pipeline.metrics import ErrorSums
 from pipeline.model_file import read_card
-from pipeline.score import ScoreSettings, headline, score
+from pipeline.score import headline
 from pipeline.space import Window
 from tests.regression.heights import height_plan, make_heights, predicted, scene, write_heights
+from tests.stages import scored
 from tests.trained import small_plan, write_model
 
 SHAPE = (600, 560)  # 2 x 2 shards: the sums of a case are merged from four windows
@@ -104,19 +104,6 @@ def run(tmp_path, write_scene, take_in):
     return tmp_path
 
 
-def go(run, **settings):
-    return score(
-        ScoreSettings(**settings),
-        ExecuteSettings(on="serial"),
-        model=run / "best.pt",
-        manifest=run / "manifest.jsonl",
-        quarantine=run / "quarantine.jsonl",
-        volumes=run / "volumes",
-        predictions=run / "predictions",
-        path=run / "scores.json",
-    )
-
-
 def whole_case(run, row):
     volume = VolumeStore(run / "volumes" / row.store)
     folder = run / "predictions" / read_card(run / "best.pt").model_id
@@ -127,7 +114,7 @@ def whole_case(run, row):
 
 
 def test_figures_of_each_case_are_those_of_its_whole_arrays(run):
-    scores = go(run)
+    scores = scored(run)
     rows = {row["case"]: row for row in scores["cases"]}
     for row in read_manifest(run / "manifest.jsonl"):
         v, t = whole_case(run, row)
@@ -139,7 +126,7 @@ def test_figures_of_each_case_are_those_of_its_whole_arrays(run):
 
 
 def test_the_headline_is_the_mean_over_held_out_cases_and_the_pooled_r2_is_of_all_voxels(run):
-    scores = go(run, held_out="train")
+    scores = scored(run, held_out="train")
     held_out = [r for r in read_manifest(run / "manifest.jsonl") if r.split == "train"]
     assert len(held_out) > 2
     rows = [r for r in scores["cases"] if r["split"] == "train"]
@@ -163,7 +150,7 @@ def test_the_headline_is_the_mean_over_held_out_cases_and_the_pooled_r2_is_of_al
 
 
 def test_people_are_told_mae_and_r2(run):
-    scores = go(run)
+    scores = scored(run)
     mean = scores["mean"]
     assert headline(scores) == f"mean absolute error {mean['mae']:.4g}, R² {mean['r2']:.4f}"
     columns, [row] = score_table(scores)
@@ -185,7 +172,7 @@ def test_a_case_of_constant_truth_is_counted_and_has_no_r2(tmp_path, write_scene
         write_scene(path, np.full((1, 96, 112), 5.1, np.float32))
     take_in(data, tmp_path)
     predicted(tmp_path)
-    scores = go(tmp_path)
+    scores = scored(tmp_path)
     assert scores["mean"]["r2"] is None and scores["mean"]["r2_pooled"] is None
     assert scores["mean"]["mae"] > 0 and scores["targets"]["height"]["n_constant"] == 1
     assert headline(scores).startswith("mean absolute error ") and "R²" not in headline(scores)
@@ -197,7 +184,7 @@ def test_a_mask_that_is_infinite_is_set_aside(run):
     values = scene(0, SHAPE)[1]
     values[300, 300] = np.inf
     write_heights(path, volume, values)
-    assert row.id not in {r["case"] for r in go(run)["cases"]}
+    assert row.id not in {r["case"] for r in scored(run)["cases"]}
     [refused] = read_quarantine(run / "quarantine.jsonl")
     assert (refused.case, refused.reason) == (row.id, "its mask holds infinity.")
 
@@ -209,7 +196,7 @@ def test_numbers_are_not_scored_by_a_model_of_classes(run):
     with pytest.raises(
         NothingUsableError, match=r"its mask holds numbers, the model makes classes"
     ):
-        go(run)
+        scored(run)
 
 
 def test_classes_are_not_scored_by_a_model_of_numbers(tmp_path, make_pairs, take_in):
@@ -222,4 +209,4 @@ def test_classes_are_not_scored_by_a_model_of_numbers(tmp_path, make_pairs, take
     with pytest.raises(
         NothingUsableError, match=r"its truth holds classes, the model makes numbers"
     ):
-        go(tmp_path)
+        scored(tmp_path)

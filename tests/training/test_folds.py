@@ -7,16 +7,15 @@ import torch
 
 from models import Ensemble
 from pipeline.errors import ModelError, SettingsError
-from pipeline.execute import ExecuteSettings
 from pipeline.io.manifest import read_manifest
 from pipeline.io.patch_store import PatchStore
 from pipeline.model_file import load_model
-from pipeline.predict import PredictSettings, predict
 from pipeline.training import train
 from pipeline.training.dataset import PatchDataset
 from pipeline.training.fine_tuning import start_from
 from pipeline.training.tasks import plan_train
 from pipeline.training.transforms import Augment
+from tests.stages import predicted
 from tests.trained import small_plan
 from tests.training.small import places, recipe, same, tensors
 
@@ -111,17 +110,7 @@ def test_a_single_network_and_folds_follow_each_other_in_a_run(run):
 
 def test_an_ensemble_predicts_and_is_a_bundle(run):
     card = train(small_plan(3), recipe(folds=[0, 1], max_steps=2, validations=1), **places(run))
-    masks = predict(
-        PredictSettings(splits=("test",)),
-        ExecuteSettings(on="serial"),
-        run_name="folds",
-        model=run / "checkpoints/best.pt",
-        manifest=run / "manifest.jsonl",
-        quarantine=run / "quarantine.jsonl",
-        volumes=run / "volumes",
-        output=run / "predictions",
-        ledger=run / "ledger",
-    )
+    masks = predicted(run, run / "checkpoints/best.pt", splits=("test",))
     assert {path.parent.name for path in masks} == {card.model_id}
     facts = json.loads((run / "checkpoints/train.json").read_text())
     assert facts["no_bundle"] is None

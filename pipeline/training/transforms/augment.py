@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.io.patch_store import Patch
+from pipeline.plan_file import Plan
 from pipeline.space import Shape
-from pipeline.training.settings import ElasticSettings
+from pipeline.training.settings import ElasticSettings, TrainSettings
 from pipeline.training.transforms.intensity import intensity_transforms
 from pipeline.training.transforms.spatial import SpatialTransform, coarse_axis, mirrored_at_random
 from pipeline.training.transforms.tensors import plain
@@ -50,6 +52,20 @@ class Augment:
         self._coarse = coarse_axis(patch_shape, spacing)
         self._spatial = SpatialTransform(patch_shape, strength, elastic, self._coarse, mirrored)
         self._intensity = intensity_transforms(strength, len(patch_shape), self._coarse, bands)
+
+    @classmethod
+    def planned(cls, plan: Plan, settings: TrainSettings) -> Self:
+        """As a training augments the patches of a plan."""
+        return cls(
+            plan.patch_shape,
+            settings.augmentation,
+            settings.mirror == "all" or (settings.mirror == "auto" and plan.ndim == 2),
+            plan.no_label,
+            elastic=settings.elastic,
+            mirrored=any(plan.margin),
+            spacing=plan.spacing,
+            bands=plan.ndim == 2 and len(plan.channels) > 1,
+        )
 
     def __call__(self, patch: Patch, seed: int) -> dict[str, Tensor]:
         """Augment one patch.
