@@ -7,6 +7,7 @@ nor an interruption changes what the network sees.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
@@ -129,7 +130,8 @@ def batches(
 
 
 def _as_helper(worker: int) -> None:
-    # The training process has the cores; a worker that takes them too slows both.
+    # The training process has the cores: a helper runs where that leaves one idle.
     torch.set_num_threads(1)
+    os.nice(19)
     # Told to stop, the training process ends its step and saves; it needs its workers until then.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

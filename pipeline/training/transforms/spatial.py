@@ -109,12 +109,13 @@ class SpatialTransform:
         grid = self._grid(movement)
         image = within_slices(partial(self._image, grid=grid), image, self._coarse)
         moved = within_slices(partial(self._truth, grid=grid), truth, self._coarse)
-        present = torch.unique(truth[0]) if classes else truth.new_empty(0)
+        present = _present(truth[0]) if classes else truth.new_empty(0)
         if 1 < len(present) <= MOST_CLASSES:
             values = present.reshape(-1, *(1,) * (truth.ndim - 1))
             shares = ((truth[0] == values) & (truth[1] > 0)).float()
             shares = within_slices(partial(self._shares, grid=grid), shares, self._coarse)
-            moved[0] = present[shares.argmax(0)]
+            # max, since argmax over the first axis takes eight times as long.
+            moved[0] = present[shares.max(0).indices]
         return image, moved
 
     def _grid(self, movement: Movement) -> Tensor:
@@ -138,6 +139,11 @@ class SpatialTransform:
             mode="bicubic" if ndim == 2 else "trilinear",
             align_corners=True,
         )[0]
+
+
+def _present(labels: Tensor) -> Tensor:
+    """Classes that occur, ascending, as a tensor of the labels' dtype."""
+    return labels.long().flatten().bincount().nonzero()[:, 0].to(labels.dtype)
 
 
 def coarse_axis(patch_shape: Shape, spacing: Sequence[float] | None = None) -> int | None:
