@@ -1,4 +1,4 @@
-"""Patches in the order of training: position → augmented patch.
+"""Patches in the order of training: position → augmented patch → batch.
 
 The position, patches seen since the start, is the one clock. Which patch comes at a position and
 how it is augmented follow from position and seed alone, so that neither the number of processes
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Collection, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +18,81 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from pipeline.io.patch_store import PatchStore
+from pipeline.io.patch_store import Patch, PatchStore
 from pipeline.training.transforms import Augment
 
+MOST_WORKERS = 12
+"""That prepare the patches of one training process, unless a number is set."""
+HELD_BYTES = 2**30
+"""Of stored patches in memory, over all processes that prepare those of one training process."""
 
-class PatchDataset(Dataset[dict[str, Tensor | int]]):
-    """Augmented patches by position.
+
+class HeldPatches:
+    """A patch store whose first patches to be read stay in memory, as far as there is room.
+
+    Every pass reads each patch once, in an order of its own: which ones stay does not matter. To
+    read one anew takes a third of the time that its augmentation does.
 
     Args:
         path: The patch store.
-        augment: Makes the network's patch.
+        room_bytes: What patches may take in memory.
+    """
+
+    def __init__(self, path: Path, room_bytes: int) -> None:
+        self._store = PatchStore(path)
+        self._room = room_bytes
+        self._held: dict[int, Patch] = {}
+
+    def read(self, number: int) -> Patch:
+        """A patch; nobody may write into it."""
+        if number in self._held:
+            return self._held[number]
+        patch = self._store.read(number)
+        size = sum(values.nbytes for values in vars(patch).values() if values is not None)
+        if size <= self._room:
+            self._room -= size
+            self._held[number] = patch
+        return patch
+
+
+class PatchDataset(Dataset[dict[str, Tensor | int]]):
+    """Patches by position, augmented or as they are stored.
+
+    Args:
+        path: The patch store.
+        augment: Makes the network's patch; None: that is somebody else's work.
         seed: Of order and augmentation.
         left_out: Cases whose patches are not among them.
     """
 
     def __init__(
-        self, path: Path, augment: Augment, seed: int, left_out: Collection[str] = ()
+        self, path: Path, augment: Augment | None, seed: int, left_out: Collection[str] = ()
     ) -> None:
         self._path = path
         self._augment = augment
         self._seed = seed
-        self._store: PatchStore | None = None
+        self._store: HeldPatches | None = None
         self._numbers = PatchStore(path).numbers(left_out)
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def __getitem__(self, position: int) -> dict[str, Tensor | int]:
-        """``image`` (C, *S), ``label`` (*S), maybe ``weight`` (*S), and patch ``number``."""
+        """``image`` (C, *S), ``label`` (*S), maybe ``weight`` (*S), and patch ``number``.
+
+        Not augmented: the same of the stored patch, P instead of S, and the ``seed`` that decides
+        its augmentation.
+        """
         if self._store is None:  # opened in the worker: no handle crosses a process border
-            self._store = PatchStore(self._path)
+            helpers = get_worker_info()
+            readers = 1 if helpers is None else helpers.num_workers
+            self._store = HeldPatches(self._path, HELD_BYTES // readers)
         number = self._number(position)
         seed = int(np.random.SeedSequence([self._seed, position]).generate_state(1)[0])
-        return {**self._augment(self._store.read(number), seed), "number": number}
+        patch = self._store.read(number)
+        if self._augment is not None:
+            return {**self._augment(patch, seed), "number": number}
+        return {**_tensors(patch), "seed": seed, "number": number}
 
     def __len__(self) -> int:
         """Patches of a pass; positions go on beyond it, pass after pass."""
@@ -62,6 +105,19 @@ class PatchDataset(Dataset[dict[str, Tensor | int]]):
             order = np.random.default_rng([self._seed, turn]).permutation(len(self))
             self._order = (turn, order)
         return int(self._numbers[self._order[1][place]])
+
+
+def _tensors(patch: Patch) -> dict[str, Tensor]:
+    return {
+        name: torch.from_numpy(values) for name, values in vars(patch).items() if values is not None
+    }
+
+
+def _patches(batch: dict[str, Tensor]) -> list[Patch]:
+    """The stored patches that a batch was put together from."""
+    arrays = {name: batch[name].numpy() for name in ("image", "label", "weight") if name in batch}
+    count = len(arrays["image"])
+    return [Patch(**{name: values[i] for name, values in arrays.items()}) for i in range(count)]
 
 
 class PositionSampler(Sampler[list[int]]):
@@ -127,6 +183,34 @@ def batches(
         worker_init_fn=_as_helper,
     )
     yield from loader
+
+
+def augmented(stored: Batches, augment: Augment, device: torch.device | str) -> Batches:
+    """Give batches of stored patches augmented on a device: the same batches as ``batches`` gives.
+
+    Args:
+        stored: Of a dataset that does not augment; closed with what is returned.
+        augment: Makes the network's patches.
+        device: Where that is done.
+    """
+    with closing(stored):
+        for batch in stored:
+            made = augment.batch(_patches(batch), batch["seed"].tolist(), device)
+            yield {**made, "number": batch["number"]}
+
+
+def loader_workers(asked: int | None, device: str, cores: int) -> int:
+    """How many processes prepare the patches of one training process.
+
+    Args:
+        asked: By the settings; None: one for a network that learns on the cores itself, else what
+            the cores allow, for they have nothing else to do.
+        device: Where the network learns.
+        cores: Of this training process.
+    """
+    if asked is not None:
+        return asked
+    return 1 if device == "cpu" else max(1, min(MOST_WORKERS, cores - 1))
 
 
 def _as_helper(worker: int) -> None:

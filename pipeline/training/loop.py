@@ -20,7 +20,14 @@ from pipeline.model_file import save_model
 from pipeline.plan_file import Plan
 from pipeline.tiled import Processor, Tiling
 from pipeline.training.checkpoint import TrainingState
-from pipeline.training.dataset import Batches, PatchDataset, PositionSampler, batches
+from pipeline.training.dataset import (
+    Batches,
+    PatchDataset,
+    PositionSampler,
+    augmented,
+    batches,
+    loader_workers,
+)
 from pipeline.training.distributed import Ranks
 from pipeline.training.fine_tuning import start_from
 from pipeline.training.log import TrainingLog
@@ -168,17 +175,22 @@ def _network(plan: Plan, settings: TrainSettings) -> nn.Module:
 def _loader(task: TrainTask, position: int, ranks: Ranks, processor: Processor) -> Batches:
     plan, settings = task.plan, task.settings
     augment = Augment.planned(plan, settings)
-    dataset = PatchDataset(task.patches, augment, settings.seed, task.left_out)
+    on_device = settings.augment_on == "device"
+    dataset = PatchDataset(
+        task.patches, None if on_device else augment, settings.seed, task.left_out
+    )
     sampler = PositionSampler(
         position, plan.batch_size, ranks.rank, ranks.count, settings.accumulate
     )
-    return batches(
+    cores = torch.get_num_threads()
+    loader = batches(
         dataset,
         sampler,
-        workers=settings.loader_workers,
+        workers=loader_workers(settings.loader_workers, processor.device, cores),
         timeout_minutes=settings.timeout_minutes,
         pin=processor.device != "cpu",
     )
+    return augmented(loader, augment, ranks.device) if on_device else loader
 
 
 def _refuse_not_finite(what: str, value: Tensor, numbers: Tensor, patches: Path) -> None:

@@ -73,8 +73,12 @@ class TrainSettings(BaseModel):
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Parts that each process deals its patches of a step into, one after the other: a large batch
     in little memory. The gradient is their mean; batch norm sees a part."""
-    loader_workers: Annotated[int, Field(ge=0)] = 1
-    """Processes that prepare patches for each training process."""
+    loader_workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that prepare patches for each training process; null: one where the network learns
+    on the CPU, else as many as it has cores, less one, at most 12."""
+    augment_on: Literal["workers", "device"] = "workers"
+    """Where patches are augmented: by these processes, or where the network learns, which pays on
+    a GPU that few cores feed."""
     timeout_minutes: Annotated[float, Field(gt=0)] = 10.0
     """How long the processes wait for one that hangs before all stop."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from pipeline.tiled import best_processor
+from pipeline.training.dataset import loader_workers
 from pipeline.training.distributed import environment
 from pipeline.training.loop import TrainTask
 from pipeline.training.rank import task_to_json
@@ -32,6 +33,8 @@ def loader(run: BenchedRun, scratch: Path, seconds: float, steps: int) -> dict[s
         feeds = {"loader": (side, "loader"), "repeated": (side, "repeated")}
         found = in_turns(feeds, steps, seconds)
     compared = ratio(found["loader"], found["repeated"])
+    threads = int(environment(1)["OMP_NUM_THREADS"])
+    asked = task.settings.loader_workers
     processor = best_processor(run.plan.ndim, precision=task.settings.precision)
     return {
         "step_s": {name: round(median(times), 4) for name, times in found.items()},
@@ -43,6 +46,6 @@ def loader(run: BenchedRun, scratch: Path, seconds: float, steps: int) -> dict[s
         "patches_per_s": round(run.plan.batch_size / median(found["loader"]), 2),
         "precision": processor.precision,
         "device": processor.device,
-        "threads": int(environment(1)["OMP_NUM_THREADS"]),
-        "loader_workers": task.settings.loader_workers,
+        "threads": threads,
+        "loader_workers": loader_workers(asked, processor.device, threads),
     }

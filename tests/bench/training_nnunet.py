@@ -25,6 +25,7 @@ from pipeline.io.volume_store import VolumeStore
 from pipeline.plan_file import Plan
 from pipeline.space import Window
 from pipeline.tiled import best_processor
+from pipeline.training.dataset import loader_workers
 from pipeline.training.distributed import environment
 from tests.bench.nnunet_side import DATASET
 from tests.bench.sides import ROOT, Side, in_turns, ratio
@@ -54,7 +55,8 @@ def nnunet(
         steps: Of a block.
     """
     processor = best_processor(run.plan.ndim, precision=run.settings.train.precision)
-    workers = max(1, run.settings.train.loader_workers)
+    threads = int(environment(1)["OMP_NUM_THREADS"])
+    workers = max(1, loader_workers(run.settings.train.loader_workers, processor.device, threads))
     folder = scratch / "nnunet"
     export(run, folder)
     job = {
@@ -63,7 +65,7 @@ def nnunet(
         "channels": len(run.plan.channels),
         "classes": len(run.plan.classes),
         "processes": os.cpu_count() or 1,
-        "threads": int(environment(1)["OMP_NUM_THREADS"]),
+        "threads": threads,
         "device": processor.device,
     }
     known = prepared(python, job, folder)

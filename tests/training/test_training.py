@@ -2,19 +2,27 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.errors import TrainingError
 from pipeline.io.files import read_jsonl
+from pipeline.io.patch_store import PatchStore
 from pipeline.model_file import load_model, read_card
 from pipeline.training import train
-from pipeline.training.dataset import PatchDataset, PositionSampler
+from pipeline.training.dataset import (
+    MOST_WORKERS,
+    HeldPatches,
+    PatchDataset,
+    PositionSampler,
+    loader_workers,
+)
 from pipeline.training.distributed import launch
 from pipeline.training.loop import StopSignal, _refuse_not_finite, train_rank
 from pipeline.training.transforms import Augment
 from tests.trained import small_plan
-from tests.training.small import ALONE, CPU, places, recipe, same, tensors, the_task
+from tests.training.small import ALONE, CPU, alone, places, recipe, same, tensors, the_task
 
 
 class Interrupted(Exception):
@@ -53,6 +61,33 @@ def test_loader_processes_do_not_change_what_is_learnt(run):
     for workers in (0, 2):
         train(small_plan(3), recipe(loader_workers=workers), **places(run, f"workers{workers}"))
     assert same(tensors(run / "workers0/best.pt"), tensors(run / "workers2/best.pt"))
+
+
+def test_patches_that_stay_in_memory_are_those_of_the_store(run):
+    store = PatchStore(run / "patches.zarr")
+    size = store.read(0).image.nbytes + store.read(0).label.nbytes
+    held = HeldPatches(run / "patches.zarr", 2 * size)
+    for number in [3, 1, 2, 3, 1, 2, 0]:
+        patch = held.read(number)
+        assert np.array_equal(patch.image, store.read(number).image)
+        assert np.array_equal(patch.label, store.read(number).label)
+    assert held.read(3) is held.read(3) and held.read(1) is held.read(1)
+    assert held.read(2) is not held.read(2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_patches_augmented_where_the_network_learns_are_the_same(run, workers):
+    for place in ("workers", "device"):
+        settings = recipe(augment_on=place, loader_workers=workers, augmentation=2, mirror="all")
+        alone(run, settings, place)
+    one, other = (tensors(run / place / "last.pt") for place in ("workers", "device"))
+    assert same(one["model"], other["model"])
+
+
+def test_a_network_on_the_cores_leaves_them_to_itself():
+    assert loader_workers(None, "cpu", 16) == 1
+    assert [loader_workers(None, "cuda", cores) for cores in (1, 4, 64)] == [1, 3, MOST_WORKERS]
+    assert loader_workers(0, "cuda", 16) == 0
 
 
 def test_two_processes_train_together_and_a_finished_training_is_found(run):

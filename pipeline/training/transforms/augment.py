@@ -67,12 +67,15 @@ class Augment:
             bands=plan.ndim == 2 and len(plan.channels) > 1,
         )
 
-    def __call__(self, patch: Patch, seed: int) -> dict[str, Tensor]:
+    def __call__(
+        self, patch: Patch, seed: int, device: torch.device | str = "cpu"
+    ) -> dict[str, Tensor]:
         """Augment one patch.
 
         Args:
             patch: As stored.
-            seed: Decides everything that is random.
+            seed: Decides everything that is random, on every device alike.
+            device: Where the work is done, and the result lies.
 
         Returns:
             ``image`` (C, *S) float32, ``label`` (*S) int64, or float32 in a regression, and
@@ -81,8 +84,8 @@ class Augment:
         random = np.random.RandomState(seed % 2**32)
         movement = self._spatial.draw(random)
         box = self._box(patch.label.shape, movement is not None, random)
-        image = torch.from_numpy(patch.image[(slice(None), *box)]).float()
-        truth = self._truth(patch, box)
+        image = torch.from_numpy(patch.image[(slice(None), *box)]).to(device).float()
+        truth = self._truth(patch, box).to(device)
         if movement is not None:
             classes = patch.label.dtype.kind != "f"
             image, truth = self._spatial(image, truth, movement, classes=classes)
@@ -93,6 +96,13 @@ class Augment:
         if self._mirror:
             image, truth = mirrored_at_random(image, truth, random)
         return {"image": image.contiguous(), **self._maps(truth, patch)}
+
+    def batch(
+        self, patches: Sequence[Patch], seeds: Sequence[int], device: torch.device | str
+    ) -> dict[str, Tensor]:
+        """Augment patches, each as by itself: ``image`` (B, C, *S) and so on, on the device."""
+        done = [self(patch, seed, device) for patch, seed in zip(patches, seeds, strict=True)]
+        return {name: torch.stack([each[name] for each in done]) for name in done[0]}
 
     def _box(
         self, stored: Sequence[int], moved: bool, random: np.random.RandomState

@@ -106,7 +106,7 @@ class SpatialTransform:
         Returns:
             Image (C, *S) and truth (M, *S).
         """
-        grid = self._grid(movement)
+        grid = self._grid(movement, image.device)
         image = within_slices(partial(self._image, grid=grid), image, self._coarse)
         moved = within_slices(partial(self._truth, grid=grid), truth, self._coarse)
         present = _present(truth[0]) if classes else truth.new_empty(0)
@@ -118,15 +118,16 @@ class SpatialTransform:
             moved[0] = present[shares.max(0).indices]
         return image, moved
 
-    def _grid(self, movement: Movement) -> Tensor:
+    def _grid(self, movement: Movement, device: torch.device) -> Tensor:
         """Where each voxel of the result comes from, in voxels from the middle of the patch."""
         affine = AffineGrid(
             rotate_params=movement.angles or None,
             scale_params=(movement.scale,) * len(self._shape),
+            device=device,
         )
         grid = plain(affine(self._shape)[0])
         if movement.shifts is not None:
-            grid[: len(self._shape)] += movement.shifts
+            grid[: len(self._shape)] += movement.shifts.to(device)
         return grid
 
     def _shifts(self, elastic: ElasticSettings, random: np.random.RandomState) -> Tensor:

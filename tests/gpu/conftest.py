@@ -1,0 +1,3 @@
+from tests.training.conftest import run
+
+__all__ = ["run"]
