@@ -114,12 +114,40 @@ def joined(device: str, timeout_minutes: float) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """The machines of a training."""
+
+    count: int = 1
+    """All of them."""
+    number: int = 0
+    """This one, from 0."""
+    meet_at: str = ""
+    """Host and port of number 0; of a machine alone, nothing."""
+
+    def options(self, timeout_minutes: float) -> list[str]:
+        """What tells torchrun of them, and how long to wait for those that are late."""
+        if self.count == 1:
+            return ["--standalone"]
+        name, _, port = self.meet_at.rpartition(":")
+        return [
+            *(f"--nnodes={self.count}", f"--node-rank={self.number}"),
+            *(f"--master-addr={name}", f"--master-port={port}"),
+            f"--rdzv-conf=timeout={round(60 * timeout_minutes)}",
+        ]
+
+
+ALONE = Hosts()
+"""This machine does it all."""
+
+
 def launch(
     module: str,
     job: dict[str, Any],
     processes: int,
     on_message: Callable[[dict[str, Any]], None],
     timeout_minutes: float = 10.0,
+    hosts: Hosts = ALONE,
 ) -> None:
     """Run a module under ``torch.distributed.run`` and wait for it.
 
@@ -131,8 +159,9 @@ def launch(
         job: JSON values for all processes.
         processes: How many on this machine.
         on_message: Called with every JSON object that a process prints on a line of its own.
-        timeout_minutes: How long the processes wait for one that hangs. Where nothing is heard of
-            them for two minutes more, they are ended.
+        timeout_minutes: How long the processes wait for one that hangs, and a machine for others.
+            Where nothing is heard of them for two minutes more, they are ended.
+        hosts: The machines that do the same at the same time.
 
     Raises:
         TrainingError: A process failed, and the message is the first error's; or none gave a sign
@@ -142,7 +171,7 @@ def launch(
         job_file, error_file = Path(folder) / "job.json", Path(folder) / "error.json"
         job_file.write_text(json.dumps(job))
         command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *(sys.executable, "-m", "torch.distributed.run", *hosts.options(timeout_minutes)),
             *(f"--nproc-per-node={processes}", "--max-restarts=0", "-m", module, str(job_file)),
         ]
         last: deque[str] = deque(maxlen=100)
@@ -150,7 +179,7 @@ def launch(
             command,
             env={
                 **os.environ,
-                **environment(processes),
+                **environment(processes, alone=hosts.count == 1),
                 "TORCHELASTIC_ERROR_FILE": str(error_file),
                 TETHER: "1",
             },
@@ -175,11 +204,12 @@ KEPT = str(2**40)
 """Bytes: what glibc keeps for the next step instead of giving it back to the system."""
 
 
-def environment(processes: int) -> dict[str, str]:
+def environment(processes: int, *, alone: bool = True) -> dict[str, str]:
     """Variables with which a training process runs well beside others of its machine.
 
     Args:
         processes: How many of them there are.
+        alone: Whether none is on another machine.
     """
     threads = max(1, (os.cpu_count() or 1) // processes)
     return {
@@ -192,8 +222,8 @@ def environment(processes: int) -> dict[str, str]:
         # Threads that spin while they wait rob the loaders, and stall when cores are shared.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "PYTHONUNBUFFERED": "1",
-        # The rendezvous is on this machine; names need not resolve.
-        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
+        # Processes meet on this machine: names need not resolve.
+        **({"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")} if alone else {}),
     }
 
 

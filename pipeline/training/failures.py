@@ -23,6 +23,8 @@ REMEDIES = {
     f"short: lower train.loader_workers, then {GOES_ON}",
     "DataLoader timed out": "a process that prepares patches hangs, or the disk of the patches "
     f"does: see whether it can be read, then {GOES_ON}",
+    "clients joined": "no other machine came within train.timeout_minutes: start `segflow train` "
+    "on each, with a train.host of its own and the same train.meet_at",
     "[Errno 28]": f"the disk is full: {DISK}",
     "[Errno 122]": f"the disk quota is used up: {DISK}",
     "[Errno 27]": f"files may not become that large here: raise the limit, then {GOES_ON}",

@@ -11,7 +11,7 @@ from pipeline.errors import ModelError, TrainingError
 from pipeline.execute import Progress
 from pipeline.io.files import digest, read_json, write_json
 from pipeline.model_file import ModelCard, load_model, read_card
-from pipeline.training.distributed import launch
+from pipeline.training.distributed import Hosts, launch
 from pipeline.training.loop import TrainTask
 from pipeline.training.rank import task_to_json
 from pipeline.training.tasks import start_sha256
@@ -46,21 +46,28 @@ def train_network(task: TrainTask, progress: Progress) -> ModelCard:
     """
     plan, settings = task.plan, task.settings
     processes = settings.processes or _sharers(
-        plan.batch_size // settings.accumulate, torch.cuda.device_count()
+        plan.batch_size // (settings.accumulate * settings.hosts), torch.cuda.device_count()
     )
-    if plan.batch_size % (processes * settings.accumulate):
+    if plan.batch_size % (processes * settings.hosts * settings.accumulate):
         raise TrainingError(
-            f"a batch of {plan.batch_size} patches cannot be shared by {processes} processes in "
-            f"{settings.accumulate} parts each: set plan.batch_size to a multiple of "
-            "train.processes times train.accumulate"
+            f"a batch of {plan.batch_size} patches cannot be shared by "
+            f"{processes * settings.hosts} processes in {settings.accumulate} parts each: set "
+            "plan.batch_size to a multiple of train.processes times train.hosts times "
+            "train.accumulate"
         )
     task.checkpoints.mkdir(parents=True, exist_ok=True)
     finished = task.checkpoints / "train.json"
-    finished.unlink(missing_ok=True)  # the weights will soon be others
+    if settings.host == 0:
+        finished.unlink(missing_ok=True)  # the weights will soon be others
+    else:
+        progress(STAGE, 0, 1, f"takes part in the training that {settings.meet_at} shows")
     hear = _listener(progress, plan.score_name)
+    hosts = Hosts(settings.hosts, settings.host, settings.meet_at or "")
     job = task_to_json(task)
-    launch("pipeline.training.rank", job, processes, hear, settings.timeout_minutes)
+    launch("pipeline.training.rank", job, processes, hear, settings.timeout_minutes, hosts)
     card = read_card(task.checkpoints / "best.pt")
+    if settings.host:
+        return card
     facts = {"key": _key(task), "model_id": card.model_id, **card.training}
     if settings.start_from is not None:
         facts["started_from"] = start_sha256(settings.start_from, task.checkpoints)

@@ -69,7 +69,14 @@ class TrainSettings(BaseModel):
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 1.0
     """Most minutes of work lost when training is killed."""
     processes: Annotated[int, Field(ge=1)] | None = None
-    """Training processes on this machine; null: one per GPU, or one."""
+    """Training processes on each machine; null: one per GPU, or one."""
+    hosts: Annotated[int, Field(ge=1)] = 1
+    """Machines that train together, on the same files. `segflow train` is started on each, with
+    its ``host``; number 0 may be one of `segflow run`."""
+    host: Annotated[int, Field(ge=0)] = 0
+    """Which of them this machine is. Number 0 writes the model."""
+    meet_at: Annotated[str, Field(pattern=r"^[^:\s]+:\d+$")] | None = None
+    """Where they meet: a name or address of number 0, and a free port, ``node0:29500``."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Parts that each process deals its patches of a step into, one after the other: a large batch
     in little memory. The gradient is their mean; batch norm sees a part."""
@@ -98,4 +105,8 @@ class TrainSettings(BaseModel):
     def _bounded(self) -> TrainSettings:
         if self.max_minutes is None and self.max_steps is None and self.max_epochs is None:
             raise ValueError("give max_minutes, max_steps or max_epochs: training needs an end")
+        if self.hosts > 1 and self.meet_at is None:
+            raise ValueError("give meet_at, as node0:29500: hosts must know where they meet")
+        if self.host >= self.hosts:
+            raise ValueError(f"host {self.host} is none of {self.hosts} hosts, counted from 0")
         return self

@@ -24,7 +24,7 @@ LIMITS = {"max_minutes", "max_steps", "max_epochs", "validations", "patience"}
 # What changes how training runs but not what it gives; folds are told apart by their cases.
 INDIFFERENT = {
     *("augment_on", "bundle", "checkpoint_minutes", "folds", "loader_workers", "tensorboard"),
-    "timeout_minutes",
+    *("host", "meet_at", "timeout_minutes"),
 }
 
 

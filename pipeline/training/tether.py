@@ -41,7 +41,7 @@ def tell(message: dict[str, Any]) -> None:
 
 def show_signs_of_life() -> None:
     """Tell the launcher now and then that this process is alive, whatever it is busy with."""
-    if os.environ.get(TETHER) != "1" or os.environ.get("RANK", "0") != "0":
+    if os.environ.get(TETHER) != "1" or os.environ.get("LOCAL_RANK", "0") != "0":
         return
 
     def show() -> None:

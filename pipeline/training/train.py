@@ -43,7 +43,8 @@ def train(
         progress: Told of steps.
 
     Returns:
-        The card of the best weights, or of the ensemble.
+        The card of the best weights, or of the ensemble; on a machine that only takes part, of the
+        weights it last took part in.
 
     Raises:
         TrainingError: Training ended early; the last good checkpoint stands.
@@ -59,7 +60,7 @@ def train(
     )
     found = [finished_network(task, progress) for task in tasks]
     trained = None not in found
-    if settings.folds is not None:
+    if settings.folds is not None and settings.host == 0:
         # best.pt will be the ensemble: a single network's state must not be gone on with.
         for name in ("last.pt", "log.jsonl", *(() if trained else ("train.json",))):
             (checkpoints / name).unlink(missing_ok=True)
@@ -67,6 +68,8 @@ def train(
         card or train_network(task, _named(progress, task, checkpoints))
         for task, card in zip(tasks, found, strict=True)
     ]
+    if settings.host:
+        return cards[-1]  # the rest is written by the first machine
     card = cards[0] if settings.folds is None else _together(tasks, cards, checkpoints)
     _write_bundle(settings, manifest, checkpoints, progress)
     if trained:

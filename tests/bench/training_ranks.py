@@ -1,24 +1,31 @@
 """Do two ranks learn what one rank learns in two parts?
 
+In float64 they must: what is left there would be a difference of method. In float32 and below the
+order of sums differs with the threads of a rank, and every step multiplies what that does.
+
 As a module, this is what ``torch.distributed.run`` starts: a rank that logs every step.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipeline.io.files import read_jsonl
-from pipeline.tiled import best_processor
-from pipeline.training import log, rank
+from pipeline.tiled import Processor, best_processor
+from pipeline.training import log, loop, rank
 from pipeline.training.distributed import launch
 from tests.bench.training_run import BenchedRun
 
 GOAL = 1e-3
 """The largest relative difference between two losses of the same step."""
 RANKS = 2
+EXACT = "SEGFLOW_BENCH_FLOAT64"
+"""Set for processes that compute in float64, for which there is no setting."""
 
 
 def losses(run: BenchedRun, folder: Path, processes: int, **changes: Any) -> np.ndarray:
@@ -38,8 +45,10 @@ def ranks(run: BenchedRun, scratch: Path, steps: int) -> dict[str, Any]:
     own = best_processor(run.plan.ndim, precision=run.settings.train.precision).precision
     limits = {"max_minutes": None, "max_epochs": None, "max_steps": steps, "validations": 1}
     table: dict[str, Any] = {"steps": steps, "goal": GOAL}
-    for precision in dict.fromkeys(("float32", own)):
-        common = {**limits, "precision": precision}
+    for precision in dict.fromkeys(("float64", "float32", own)):
+        exact = precision == "float64"
+        os.environ[EXACT] = str(int(exact))
+        common = {**limits, "precision": "float32" if exact else precision}
         one = losses(run, scratch / f"one-{precision}", 1, **common, accumulate=RANKS)
         two = losses(run, scratch / f"two-{precision}", RANKS, **common, accumulate=1)
         apart = np.abs(two - one) / np.abs(one)
@@ -53,6 +62,16 @@ def ranks(run: BenchedRun, scratch: Path, steps: int) -> dict[str, Any]:
     return table
 
 
+def compute_in_float64() -> None:
+    """Make what is float32, networks, images and logits, float64."""
+    network, tensor = loop._network, Processor.tensor
+    loop._network = lambda *given: network(*given).double()
+    Processor.tensor = lambda *given: tensor(*given).double()  # type: ignore[method-assign]
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     log.LOG_STEPS = 1
+    if os.environ.get(EXACT) == "1":
+        compute_in_float64()
     rank.main()

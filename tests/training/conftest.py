@@ -19,8 +19,8 @@ def run(make_msd, take_in, tmp_path):
 def in_this_process(monkeypatch):
     """The stage trains in the tests' own process: to start one takes longer than what it does."""
 
-    def work(module, job, processes, hear, timeout_minutes):
-        assert (module, processes) == ("pipeline.training.rank", 1)
+    def work(module, job, processes, hear, timeout_minutes, hosts):
+        assert (module, processes, hosts.count) == ("pipeline.training.rank", 1, 1)
         train_rank(task_from_json(json.loads(json.dumps(job))), ALONE, CPU)
         hear({"event": "step", "step": 1, "total": 1, "loss": 1, "patches_per_s": 1, "left_s": 0})
 
