@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/segflow demo
 
 test: $(VENV)/.installed
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -q -m slow

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import rasterio
+import torch
 from PIL import Image
 
 from pipeline.execute import ExecuteSettings
@@ -22,6 +23,9 @@ from pipeline.io.manifest import ManifestRow, QuarantineRow, read_quarantine
 # The same examples every time: a red test is red for everyone.
 hypothesis.settings.register_profile("segflow", deadline=None, max_examples=60, derandomize=True)
 hypothesis.settings.load_profile("segflow")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside this one have the other cores
+    torch.set_num_threads(1)
 
 OBLIQUE = np.array(
     [[-0.9, 0.1, 0.02, 12.5], [0.1, 0.88, 0.1, -30.25], [-0.01, -0.11, 1.95, 7.75], [0, 0, 0, 1]]

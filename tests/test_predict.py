@@ -51,7 +51,7 @@ def go(run, folder="masks", execute=SERIAL, **settings):
 
 
 def test_a_mask_is_the_labels_of_one_pass_over_the_whole_volume(run):
-    done = go(run, tile=(16, 16, 16), precision="float32")
+    done = go(run, tile=(24, 24, 24), precision="float32")
     network, card = load_model(run / "best.pt")
     processor = best_processor(3, "cpu", "float32")
     placed = processor.place(network, 3)

@@ -92,6 +92,7 @@ def settings(make_pairs, tmp_path):
     return files
 
 
+@pytest.mark.slow
 def test_a_night_killed_in_training_and_in_prediction_ends_with_the_same_masks(
     settings, tmp_path, tree
 ):

@@ -83,7 +83,8 @@ def test_a_dataset_on_an_object_store_becomes_stores_on_it(tmp_path, s3, make_ms
     here = make_msd(tmp_path / "data")
     upload(tmp_path / "data", f"{s3}/{on}/data")
     there = here.model_copy(update={"root": f"{s3}/{on}/data"})
-    execute = ExecuteSettings(on=on, workers=2)
+    # A cluster of its own: workers of an earlier test's were started without the server's key.
+    execute = ExecuteSettings(on=on, workers=2, memory_gb=2)
     local = take_in(here, tmp_path / "a", str(tmp_path / "a" / "volumes"), execute)
     remote = take_in(there, tmp_path / "b", f"{s3}/{on}/volumes", execute)
     assert [row.status for row in remote] == ["complete"] * 4

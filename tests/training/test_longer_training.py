@@ -218,6 +218,7 @@ def test_a_training_that_is_given_more_time_knows_its_pace_already(run):
     assert longer["position"] == 12 * 2  # eight steps in eight minutes; four more fit
 
 
+@pytest.mark.slow
 def test_weights_of_a_training_that_was_stopped_are_not_taken_for_a_finished_one(
     run, in_this_process
 ):
