@@ -33,7 +33,7 @@ class HeldPatches:
     """A patch store whose first patches to be read stay in memory, as far as there is room.
 
     Every pass reads each patch once, in an order of its own: which ones stay does not matter. To
-    read one anew takes a third of the time that its augmentation does.
+    read one takes half as long as to augment it.
 
     Args:
         path: The patch store.
@@ -216,6 +216,6 @@ def loader_workers(asked: int | None, device: str, cores: int) -> int:
 def _as_helper(worker: int) -> None:
     # The training process has the cores: a helper runs where that leaves one idle.
     torch.set_num_threads(1)
-    os.nice(19)
+    os.nice(10)
     # Told to stop, the training process ends its step and saves; it needs its workers until then.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -42,7 +42,8 @@ class TrainSettings(BaseModel):
     begins anew; outputs of classes of the same name are kept."""
     folds: Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     """Cross-validation: a network for each of these folds of ``ingest.folds``, trained on the cases
-    of the others and judged on its own; the model is their ensemble. Limits are of each network.
+    of the others and judged on its own; the model is their ensemble. Limits are of each network;
+    cases of split val are left aside, and ``ingest.val_fraction: 0`` leaves none.
     Null: one network, trained on all training cases and judged on those of split val."""
     optimiser: OptimiserSettings = AdamWSettings()
     """How weights follow gradients, and the learning rate at its highest."""
