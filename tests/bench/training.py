@@ -82,19 +82,19 @@ def main() -> None:
         path = given.out or ROOT / f"tests/bench/results/training-{date.today()}.json"
         # Parts may be measured one by one, when the machine is free.
         result = json.loads(path.read_text()) if path.exists() else {}
+        result |= {
+            "date": str(date.today()),
+            "run": run.settings.name,
+            "processor": processor_name(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count() or 1,
+            "torch": torch.__version__,
+        }
         for name in [given.part] if given.part else list(parts):
             row = parts[name]()
             print(name, json.dumps(row), flush=True)
             result[name] = {"date": str(date.today()), **row}
-    result |= {
-        "date": str(date.today()),
-        "run": run.settings.name,
-        "processor": processor_name(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count() or 1,
-        "torch": torch.__version__,
-    }
-    path.write_text(json.dumps(result, indent=2) + "\n")
+            path.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
