@@ -189,3 +189,17 @@ def test_stores_that_cannot_tell_and_plans_that_contradict_themselves_are_refuse
         Normalisation(kind="case", nonzero=True).scalings({"channels": [{"mean": 1, "std": 1}]})
     with pytest.raises(ValidationError, match="nonzero goes with kind case, not dataset"):
         Normalisation(kind="dataset", nonzero=True)
+
+
+def test_colours_without_a_scale_in_common_are_scaled_image_by_image():
+    """Microscopy of two kinds: a dim one, which most are of, and a bright one."""
+    dim = [RANDOM.normal(20, 5, (3, 64, 64)).clip(0).astype(np.uint8) for _ in range(6)]
+    bright = [RANDOM.normal(180, 40, (3, 64, 64)).clip(0, 255).astype(np.uint8) for _ in range(3)]
+    made, reason = decide(found([told(image) for image in dim + bright]))
+    assert made == Normalisation(kind="case")
+    assert "the median case spans 6% of what all do" in reason
+    for alike in (dim, bright):
+        made, _ = decide(found([told(image) for image in alike]))
+        assert made.kind == "dataset"
+    made, _ = decide(found([told(image) for image in dim + bright], scenes=True))
+    assert made.kind == "dataset"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Literal
 
 from pipeline.errors import NothingUsableError
@@ -18,6 +19,10 @@ LOWER, UPPER = 0.5, 99.5
 CROPPED = 3 / 4
 """Where less of the voxels lies in the box of those that are not 0, the others say nothing, as in
 nnU-Net."""
+
+COMMON_SCALE = 1 / 3
+"""Where the median image spans less of what all do, images differ by how they were taken more than
+by what they show: on a common scale most would be nearly flat, and noise drown them."""
 
 
 def plan_normalisation(
@@ -49,15 +54,32 @@ def plan_normalisation(
 
 def _kind(data: DataSettings, found: Fingerprint) -> Literal["case", "nonzero", "dataset"]:
     # The channels of volumes are sequences or stains, each on a scale of its own, as in nnU-Net.
-    raster = found.scenes or (found.ndim == 2 and len(found.channels) > 1)
-    if data.modality == "ct" or raster:
+    colours = found.ndim == 2 and len(found.channels) > 1 and _case_spread(found) >= COMMON_SCALE
+    if data.modality == "ct" or found.scenes or colours:
         return "dataset"
     return "nonzero" if found.nonzero_share < CROPPED else "case"
 
 
+def _case_spread(found: Fingerprint) -> float:
+    """Deviation within the median case over that of all cases together, of the channel least so."""
+    shares = []
+    for channel in range(len(found.channels)):
+        of = [s["channels"][channel] for s in found.statistics]
+        voxels = [s["valid_voxels"] for s in found.statistics]
+        whole = joined(Moments.of(n, c["mean"], c["std"]) for n, c in zip(voxels, of, strict=True))
+        if whole.std > 0:
+            shares.append(median(c["std"] for c in of) / whole.std)
+    return min(shares, default=1.0)
+
+
 def _reason_of_case(found: Fingerprint, *, nonzero: bool) -> str:
     if not nonzero:
-        return "each case by its own mean and standard deviation: intensities have no common scale"
+        reason = (
+            "each case by its own mean and standard deviation: intensities have no common scale"
+        )
+        if found.ndim == 2 and len(found.channels) > 1:
+            reason += f", the median case spans {_case_spread(found):.0%} of what all do"
+        return reason
     return (
         "each case by the mean and standard deviation of its voxels that are not 0 in every "
         "channel, the others stay 0: intensities have no common scale, and the box of what is "

@@ -33,7 +33,7 @@ from pipeline.planning.settings import PlanSettings
 from pipeline.planning.spacing import plan_spacing
 
 STAGE = "plan"
-VERSION = 3
+VERSION = 4
 """Raised when the same statistics would give another plan."""
 
 
