@@ -1,11 +1,12 @@
 """Several networks as one: the mean of their logits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import Tensor, nn
 
 from models.network import Network
 from models.settings import EnsembleSettings
+from models.way_up import Box
 
 
 class Ensemble(Network):
@@ -27,9 +28,19 @@ class Ensemble(Network):
 
     def compute(self, x: Tensor) -> Tensor:
         """Give the mean of the members' logits, (B, K, *S) float32."""
+        return self._mean(member(x) for member in self.members)
+
+    def inside(self, x: Tensor, box: Box) -> Tensor:
+        """Give the mean of the members' logits in a box."""
+        return self._mean(member.inside(x, box) for member in self._networks)
+
+    @property
+    def _networks(self) -> Iterator[Network]:
+        return (member for member in self.members if isinstance(member, Network))
+
+    def _mean(self, logits: Iterable[Tensor]) -> Tensor:
         total: Tensor | None = None
-        for member in self.members:
-            logits = member(x).float()
-            total = logits if total is None else total + logits
+        for one in logits:
+            total = one.float() if total is None else total + one.float()
         assert total is not None
         return total / len(self.members)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.base import NetworkSettings
 from models.sizes import bottom_voxels, misfit, output_shape
+from models.way_up import Box
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -42,6 +43,25 @@ class Network(nn.Module, ABC):
         self._check(x)
         return self.compute(x)
 
+    def inside(self, x: Tensor, box: Box) -> Tensor:
+        """Give a box of the logits that ``forward`` gives in evaluation.
+
+        Where a network knows what a box needs, it computes no more.
+
+        Args:
+            x: Images, as in ``forward``.
+            box: Of the output, per axis the first voxel and the one after the last.
+
+        Returns:
+            Logits, (B, K, *box).
+
+        Raises:
+            ValueError: As ``forward``.
+        """
+        logits = self(x)
+        assert isinstance(logits, Tensor)
+        return cut(logits, box)
+
     @abstractmethod
     def compute(self, x: Tensor) -> Tensor | list[Tensor]:
         """Give logits for an input that is known to fit."""
@@ -66,3 +86,11 @@ class Network(nn.Module, ABC):
     def _learns_from_one_voxel(self, x: Tensor) -> bool:
         one = x.shape[0] == 1 and bottom_voxels(self.settings, x.shape[2:]) == 1
         return self.training and one and any(isinstance(m, BATCH_NORMS) for m in self.modules())
+
+
+def cut(x: Tensor, box: Box, of: Box | None = None) -> Tensor:
+    """Give a box of features, (B, C, *S), whose own place, where it is not 0, is ``of``."""
+    for axis, (first, stop) in enumerate(box):
+        begin = first - (0 if of is None else of[axis][0])
+        x = x.narrow(axis + 2, begin, stop - first)
+    return x

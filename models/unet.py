@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from models.network import Network
+from models.network import Network, cut
 from models.unet_blocks import (
     CONV,
     MAX_POOL,
@@ -16,6 +16,7 @@ from models.unet_blocks import (
     upsampling,
 )
 from models.unet_settings import UNetSettings
+from models.way_up import Box, is_local, needs
 
 
 class UNet(Network):
@@ -60,6 +61,25 @@ class UNet(Network):
             return logits
         coarse = zip(self.coarse_heads, ups[1:], strict=False)
         return [logits, *(head(features) for head, features in coarse)]
+
+    def inside(self, x: Tensor, box: Box) -> Tensor:
+        """Give a box of the logits; the way up is computed only as far as the box needs it."""
+        if not is_local(self.settings):
+            return super().inside(x, box)
+        self._check(x)
+        stages = needs(self.settings, x.shape[2:], box)
+        skips: list[Tensor] = []
+        for encoder, stage in zip(self.encoders, [*stages, None], strict=True):
+            x = encoder(x)
+            if stage is not None:
+                skips.append(cut(x, stage.given))
+        place = tuple((0, n) for n in x.shape[2:])
+        for up, decoder, stage in zip(self.upsamplings, self.decoders, stages[::-1], strict=True):
+            x = cut(up(cut(x, stage.below, place)), stage.given, stage.enlarged)
+            x = decoder(torch.cat((skips.pop(), x), dim=1))
+            place = stage.given
+        logits: Tensor = self.head(cut(x, box, place))
+        return logits
 
     def _cropped(self, skip: Tensor, like: Tensor) -> Tensor:
         if self.settings.padding == "valid":

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 import pipeline
-from models import build_model
+from models import Network, build_model
 from pipeline.errors import ModelError, StoreError
 from pipeline.io.files import json_bytes, read_json, write_atomic, write_together
 from pipeline.plan_file import Plan
@@ -118,7 +118,7 @@ def read_card(path: Path) -> ModelCard:
         ) from error
 
 
-def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
+def load_model(path: Path) -> tuple[Network, ModelCard]:
     """Build a network and give it its trained weights.
 
     Raises:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from models import Decision
+from models import Decision, Network
 from pipeline.io.planned_volume import PlannedVolume
 from pipeline.io.volume_store import VolumeStore
 from pipeline.native_logits import interpolate_logits
@@ -56,7 +55,7 @@ class PlannedCase:
 
 
 def predict_case(
-    model: nn.Module,
+    model: Network,
     case: PlannedCase,
     window: Window,
     tiling: Tiling,
@@ -100,7 +99,7 @@ def predict_case(
 
 
 def self_test(
-    model: nn.Module, case: PlannedCase, tiling: Tiling, processor: Processor, decide: Decision
+    model: Network, case: PlannedCase, tiling: Tiling, processor: Processor, decide: Decision
 ) -> dict[str, int]:
     """Compare tiles with one whole pass on a case's real voxels; see ``seam_mismatch``."""
     return seam_mismatch(model, case.read, case.shape, tiling, processor, decide)

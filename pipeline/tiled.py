@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from models import Decision
+from models import Decision, Network
 from pipeline.space import (
     Shape,
     Window,
@@ -86,9 +86,9 @@ class Processor:
     channels_last: bool
     """Whether tensors keep their channels innermost."""
 
-    def place(self, model: nn.Module, ndim: int) -> nn.Module:
+    def place(self, model: Network, ndim: int) -> Network:
         """The network in evaluation mode, on the device, in the memory format."""
-        placed: nn.Module = model.to(self.device)
+        placed: Network = model.to(self.device)
         return placed.to(memory_format=self._format(ndim)).eval()  # type: ignore[call-overload,no-any-return]
 
     def tensor(self, batch: NDArray[Any] | Tensor) -> Tensor:
@@ -135,24 +135,32 @@ def cpu_has_bfloat16() -> bool:
     return bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
 
 
-def forward(model: nn.Module, batch: NDArray[np.float32], processor: Processor) -> Tensor:
+def forward(
+    model: Network, batch: NDArray[np.float32], processor: Processor, box: Window | None = None
+) -> Tensor:
     """One pass without gradients.
 
     Args:
         model: Placed by ``processor``.
         batch: (B, C, *S), sizes multiples of the total stride.
         processor: Where it runs.
+        box: Of the output, what is wanted, and as far as the network can all that is computed;
+            None: all.
 
     Returns:
-        Logits, (B, K, *S) float32, on the device.
+        Logits, (B, K, *S) or (B, K, *box), float32, on the device.
     """
+    images = processor.tensor(batch)
     with torch.inference_mode(), processor.autocast():
-        logits: Tensor = model(processor.tensor(batch))
+        if box is None:
+            logits: Tensor = model(images)
+        else:
+            logits = model.inside(images, tuple(zip(box.start, box.stop, strict=True)))
     return logits.float()
 
 
 def predict_window(
-    model: nn.Module,
+    model: Network,
     read: Read,
     shape: Shape,
     write: Window,
@@ -180,9 +188,9 @@ def predict_window(
     # An unpadded network reads its surroundings itself: its tiles need no halo.
     halo = (0,) * len(shape) if tiling.margin else tiling.halo
     for tile in halo_tiles(write, shape, tiling.tile, halo, tiling.stride):
-        logits = _logits(model, read, shape, tile.read, tiling, processor)
-        inside = tile.write.relative_to(tile.read).slices
-        kept = decide(logits[(slice(None), *inside)]).cpu().numpy()
+        voxels = _shown(read, shape, tile.read, tiling)
+        logits = forward(model, voxels[None], processor, tile.write.relative_to(tile.read))[0]
+        kept = decide(logits).cpu().numpy()
         if result is None:
             result = np.empty((*kept.shape[: -len(shape)], *write.shape), kept.dtype)
         place = tile.write.relative_to(write).slices
@@ -191,29 +199,22 @@ def predict_window(
     return result
 
 
-def _logits(
-    model: nn.Module,
-    read: Read,
-    shape: Shape,
-    window: Window,
-    tiling: Tiling,
-    processor: Processor,
-) -> Tensor:
-    """Logits of a window, which starts on a multiple of the stride, and maybe some beyond its end.
+def _shown(read: Read, shape: Shape, window: Window, tiling: Tiling) -> NDArray[np.float32]:
+    """What the network is shown to fill a window, which starts on a multiple of the stride.
+
+    Its output may go on beyond the window's end.
 
     Returns:
-        (K, *S), S at least the window's shape.
+        (C, *S).
     """
     filled = Window(window.start, tiling.fitting(window.shape))
     if tiling.margin:
-        voxels = read_mirrored(read, filled.grown(tiling.margin), shape)
-    else:
-        voxels = read_padded(read, filled, shape)
-    return forward(model, voxels[None], processor)[0]
+        return read_mirrored(read, filled.grown(tiling.margin), shape)
+    return read_padded(read, filled, shape)
 
 
 def _blended(
-    model: nn.Module,
+    model: Network,
     read: Read,
     shape: Shape,
     write: Window,
@@ -234,7 +235,7 @@ def _blended(
         shared = window.intersection(write)
         if shared.size == 0:
             continue
-        logits = _logits(model, read, shape, window, tiling, processor)
+        logits = forward(model, _shown(read, shape, window, tiling)[None], processor)[0]
         inside = shared.relative_to(window).slices
         if total is None:
             total = logits.new_zeros((len(logits), *write.shape))
@@ -283,7 +284,7 @@ TEST_SIDE = {2: 1024, 3: 192}
 
 
 def seam_mismatch(
-    model: nn.Module,
+    model: Network,
     read: Read,
     shape: Shape,
     tiling: Tiling,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from models import Network
 from pipeline.errors import CaseError
 from pipeline.execute import ExecuteSettings, unexpected
 from pipeline.io.mask_store import MaskWriter
@@ -85,7 +85,7 @@ def predict_shards(task: PredictTask) -> list[Labelled]:
     return rows
 
 
-def _label(piece: Piece, model: nn.Module, task: PredictTask) -> Labelled:
+def _label(piece: Piece, model: Network, task: PredictTask) -> Labelled:
     started = time.monotonic()
     volume, plan = VolumeStore(piece.store), task.plan
     case = PlannedCase.of(volume, plan)
@@ -105,7 +105,7 @@ def _with_nodata(
 
 
 @lru_cache(maxsize=1)
-def network(path: Path, weights_sha256: str, processor: Processor) -> nn.Module:
+def network(path: Path, weights_sha256: str, processor: Processor) -> Network:
     """The trained network, placed; kept by the process between tasks."""
     model, card = load_model(path)
     return processor.place(model, card.plan.ndim)

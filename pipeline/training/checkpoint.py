@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from models import Network
 from pipeline.errors import ModelError
 from pipeline.model_file import read_tensors, save_tensors
 
@@ -32,9 +32,9 @@ class TrainingState:
     gone on with."""
     limits: dict[str, Any]
     """When training ends: a state of other limits is gone on with to the new ones."""
-    model: nn.Module
+    model: Network
     """The network being trained, not wrapped for distribution."""
-    average: nn.Module
+    average: Network
     """Running mean of its weights: the model that is delivered."""
     optimizer: Optimizer
     """Its optimizer."""
@@ -60,7 +60,7 @@ class TrainingState:
         cls,
         key: str,
         limits: dict[str, Any],
-        model: nn.Module,
+        model: Network,
         optimizer: Optimizer,
         scaler: GradScaler,
     ) -> TrainingState:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from models import build_model, load_pretrained
+from models import Network, build_model, load_pretrained
 from models.optimisers import build_optimiser
 from pipeline.errors import TrainingError
 from pipeline.io.patch_store import PatchStore
@@ -163,7 +163,7 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
                 raise TrainingError(STOPPED)
 
 
-def _network(plan: Plan, settings: TrainSettings) -> nn.Module:
+def _network(plan: Plan, settings: TrainSettings) -> Network:
     """The network at its start: drawn at random, with a trained backbone, or from another run."""
     network = build_model(plan.network)
     load_pretrained(network)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models import Ensemble, EnsembleSettings, Network
+from models import Ensemble, EnsembleSettings
 from pipeline.errors import ModelError
 from pipeline.execute import Progress, silent
 from pipeline.io.files import digest, read_json, remove_tree, write_json
@@ -101,7 +101,7 @@ def _together(tasks: Sequence[TrainTask], cards: Sequence[ModelCard], folder: Pa
     assert not isinstance(plan.network, EnsembleSettings)
     settings = EnsembleSettings.of(plan.network, len(cards))
     members = [load_model(task.checkpoints / "best.pt")[0] for task in tasks]
-    ensemble = Ensemble(settings, [m for m in members if isinstance(m, Network)])
+    ensemble = Ensemble(settings, members)
     judged = {t.checkpoints.name: c for t, c in zip(tasks, cards, strict=True)}
     scores = [c.training["val_score"] for c in cards if c.training["val_score"] is not None]
     training: dict[str, Any] = {

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from models import Network
 from pipeline.io.mask_store import mask_windows
 from pipeline.io.volume_store import VolumeStore
 from pipeline.metrics import ErrorSums, class_counts, confusion, mean
@@ -21,7 +22,7 @@ from pipeline.training.distributed import Ranks
 
 
 def validate(
-    model: nn.Module,
+    model: Network,
     stores: Sequence[Path],
     plan: Plan,
     tiling: Tiling,
@@ -52,7 +53,7 @@ def _nothing(plan: Plan) -> NDArray[Any]:
 
 
 def _case(
-    model: nn.Module, store: VolumeStore, plan: Plan, tiling: Tiling, processor: Processor
+    model: Network, store: VolumeStore, plan: Plan, tiling: Tiling, processor: Processor
 ) -> NDArray[Any]:
     """A case's confusion matrix, (K, K), or the sums of its errors, (5,)."""
     case, total = PlannedCase.of(store, plan), _nothing(plan)
