@@ -162,6 +162,7 @@ _stage_command("train", "Train the network, or go on where training was stopped.
     context_settings={"allow_extra_args": True},
     epilog=examples(
         "segflow predict run.yaml",
+        "segflow predict run.yaml --dry-run",
         "segflow predict run.yaml --input scan.nii.gz --output masks",
         "segflow predict run.yaml --input tonight/*.tif",
     ),
@@ -172,6 +173,9 @@ def predict(
     inputs: Inputs,
     overrides: Overrides,
     output: Annotated[Path | None, typer.Option(help="Folder of the masks of --input.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell tiles, memory and time; write nothing.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -182,9 +186,13 @@ def predict(
         raise UsageError(f"{context.args[0]}: name new images with --input", ctx=context)
     if not inputs and output is not None:
         raise UsageError("--output goes with --input", ctx=context)
+    if inputs and dry_run:
+        raise UsageError("--dry-run is of the run's cases: leave out --input", ctx=context)
     with session(json, debug) as console:
         if inputs:
             commands.predict_inputs(path, overrides, inputs, output, console)
+        elif dry_run:
+            commands.foresee(path, overrides, console)
         else:
             commands.stage("predict", path, overrides, console)
 

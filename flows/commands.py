@@ -190,6 +190,18 @@ def predict_inputs(
     )
 
 
+def foresee(path: Path, overrides: Sequence[str], console: Console) -> None:
+    """Tell what predicting the run's cases would take."""
+    from flows.summary import counted, outlook_rows
+    from pipeline.run import foresee as work
+    from pipeline.run import load_settings
+
+    found = work(load_settings(path, overrides))
+    console.table("Prediction, foreseen", ("what", "value"), outlook_rows(found))
+    console.result["outlook"] = found.to_json()
+    console.end(COMPLETE, f"complete: nothing written, {counted(found.cases)} to predict")
+
+
 def status(path: Path, overrides: Sequence[str], console: Console) -> None:
     """Print what is done, stage by stage."""
     from flows.status import read_status

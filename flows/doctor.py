@@ -63,7 +63,7 @@ def torch_and_gpu() -> Finding:
     """Torch, and what it runs on."""
     import torch
 
-    from pipeline.tiled import cpu_has_bfloat16
+    from pipeline.processor import cpu_has_bfloat16
 
     if torch.cuda.is_available():
         names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}

@@ -6,6 +6,9 @@ from typing import Any
 
 from pipeline.io.files import read_json
 from pipeline.io.manifest import read_quarantine
+from pipeline.predict.outlook import Outlook
+from pipeline.report.prediction import BLENDS
+from pipeline.report.words import duration, memory, times
 from pipeline.run import RunDir, Stage, outcome
 
 CLASS_COLUMNS = ("class", "Dice", "IoU", "precision", "recall", "cases", "empty")
@@ -49,6 +52,24 @@ def counted(number: int, what: str = "case") -> str:
         ('1 case', '2 masks')
     """
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def outlook_rows(found: Outlook) -> list[tuple[str, str]]:
+    """What a prediction would do, in rows."""
+    processor, tiling = found.arranged.processor, found.arranged.tiling
+    rows = [
+        ("cases", f"{found.cases} to predict, {found.done} up to date, {found.refused} unfit"),
+        ("boxes written", f"{found.pieces:,}"),
+        ("tiling", BLENDS[tiling.blend]),
+        ("tile", f"{times(tiling.tile)} voxels"),
+        ("halo", f"{times(tiling.halo)} voxels"),
+        ("tiles", f"{found.tiles:,}, fewer where there is no data"),
+        ("redundancy", f"{found.redundancy:.2f} voxels seen for each one labelled"),
+        ("processor", f"{processor.device}, {processor.precision}"),
+        ("memory", f"{memory(found.bytes)} for each worker"),
+        ("time", f"{duration(found.seconds)} of network passes"),
+    ]
+    return rows + [("why", tiling.reason)] * bool(tiling.reason)
 
 
 def score_table(scores: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -18,7 +18,8 @@ from models.base import Shape
 from models.build import build_model
 from models.network import Network
 from models.settings import ModelSettings
-from models.sizes import fitting_shape
+from models.sizes import fitting_shape, output_shape
+from models.way_up import Box
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 SIDES = {2: (64, 4096), 3: (64, 512)}
@@ -32,11 +33,15 @@ class PassMemory:
     fixed: int
     """Whatever the size: the weights, where autocast makes copies of them."""
     per_voxel: float
-    """For each voxel of the input."""
+    """For each voxel of the input, where all of the output is wanted."""
+    per_shown: float
+    """What of this is held for each voxel of the input whatever is wanted of the output."""
 
-    def bytes(self, voxels: int) -> int:
-        """Bytes for an input of so many voxels."""
-        return self.fixed + int(self.per_voxel * voxels)
+    def bytes(self, voxels: int, wanted: int | None = None) -> int:
+        """Bytes for an input of so many voxels, of whose output so many are wanted; None: all."""
+        kept = voxels if wanted is None else wanted
+        more = self.per_voxel - self.per_shown
+        return self.fixed + int(self.per_shown * voxels + more * kept)
 
     def voxels(self, memory_bytes: float) -> int:
         """Voxels of the largest input that needs no more."""
@@ -58,7 +63,11 @@ def pass_memory(settings: ModelSettings, dtype: torch.dtype) -> PassMemory:
     shapes = [fitting_shape(settings, (n,) * settings.ndim) for n in SIDES[settings.ndim]]
     less, more = (peak_activation_bytes(model, shape, dtype) for shape in shapes)
     per_voxel = (more - less) / (prod(shapes[1]) - prod(shapes[0]))
-    return PassMemory(max(0, less - int(per_voxel * prod(shapes[0]))), per_voxel)
+    fixed = max(0, less - int(per_voxel * prod(shapes[0])))
+    output = output_shape(settings, shapes[1]) or shapes[1]
+    middle = tuple((n // 2, n // 2 + 1) for n in output)
+    one = _peak(model, (1, *shapes[1]), dtype, learning=False, box=middle)
+    return PassMemory(fixed, per_voxel, min(per_voxel, (one - fixed) / prod(shapes[1])))
 
 
 @lru_cache(maxsize=64)
@@ -76,7 +85,7 @@ def training_memory(settings: ModelSettings, dtype: torch.dtype) -> PassMemory:
     shape = fitting_shape(settings, (TRAINED_SIDES[settings.ndim],) * settings.ndim)
     less, more = (_peak(model, (batch, *shape), dtype, learning=True) for batch in (2, 4))
     per_voxel = (more - less) / (2 * prod(shape))
-    return PassMemory(max(0, less - int(per_voxel * 2 * prod(shape))), per_voxel)
+    return PassMemory(max(0, less - int(per_voxel * 2 * prod(shape))), per_voxel, per_voxel)
 
 
 def outline(settings: ModelSettings) -> Network:
@@ -106,8 +115,17 @@ def peak_activation_bytes(model: Network, shape: Shape, dtype: torch.dtype) -> i
     return _peak(model, (1, *shape), dtype, learning=False)
 
 
-def _peak(model: Network, batch_shape: Shape, dtype: torch.dtype, learning: bool) -> int:
-    """Most bytes alive at once for a batch, (B, *S): in evaluation, or in a training step."""
+def _peak(
+    model: Network,
+    batch_shape: Shape,
+    dtype: torch.dtype,
+    learning: bool,
+    box: Box | None = None,
+) -> int:
+    """Most bytes alive at once for a batch, (B, *S): in evaluation, or in a training step.
+
+    In evaluation maybe of a box of the output alone.
+    """
     batch, *shape = batch_shape
     low = dtype != torch.float32
     with FakeTensorMode():
@@ -118,7 +136,7 @@ def _peak(model: Network, batch_shape: Shape, dtype: torch.dtype, learning: bool
         with torch.set_grad_enabled(learning), _Followed() as followed:
             followed.add(x)
             with torch.autocast("cpu", dtype, enabled=low):
-                made = copy(x)
+                made = copy(x) if box is None else copy.inside(x, box)
             if learning:
                 logits = [y.float() for y in tree_iter(made)]
                 torch.autograd.backward([y.log_softmax(1).square().mean() for y in logits])
@@ -165,7 +183,7 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     )
 
 
-def _weightless(model: nn.Module) -> nn.Module:
+def _weightless(model: Network) -> Network:
     """Give a copy in evaluation mode whose weights are fakes on the CPU, channels innermost."""
     table: dict[int, Any] = {}
     for tensor in chain(model.parameters(), model.buffers()):

@@ -24,8 +24,10 @@ class StageNeed:
 
 
 def is_local(settings: UNetSettings) -> bool:
-    """Whether boxes can be computed by themselves: no norm or interpolation sees all, and zeros
-    stand where a convolution looks past an edge."""
+    """Say whether boxes of a network can be computed by themselves.
+
+    No layer may see the whole window, and what lies past an edge must be zeros, not nothing.
+    """
     sees_all = settings.norm in ("instance", "group") or settings.align_corners
     return settings.padding == "same" and not sees_all
 

@@ -10,7 +10,9 @@ import atexit
 import logging
 import os
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
@@ -70,6 +72,7 @@ def run_tasks(
     kernel: Callable[[Task], Row],
     tasks: Sequence[Task],
     settings: ExecuteSettings,
+    in_hand: int = 1,
 ) -> Iterator[Done[Task, Row]]:
     """Run a kernel over tasks and yield each as it ends, in any order.
 
@@ -82,15 +85,37 @@ def run_tasks(
             finishing a task and before saying so.
         tasks: Frozen, picklable values.
         settings: Where to run.
+        in_hand: How many tasks are at work at a time, where they run in this process: threads, for
+            kernels that mostly wait for something that they share.
 
     Raises:
         ExecutionError: The Dask scheduler cannot be reached.
     """
     if settings.on == "serial" or len(tasks) <= 1:
+        yield from _run_here(kernel, tasks, in_hand)
+        return
+    yield from _run_on_dask(kernel, tasks, settings)
+
+
+def _run_here(
+    kernel: Callable[[Task], Row], tasks: Sequence[Task], in_hand: int
+) -> Iterator[Done[Task, Row]]:
+    if in_hand == 1 or len(tasks) <= 1:
         for task in tasks:
             yield _told(_attempt(kernel, task))
         return
-    yield from _run_on_dask(kernel, tasks, settings)
+    with ThreadPoolExecutor(in_hand) as pool:
+        begun: deque[Future[Done[Task, Row]]] = deque()
+        try:
+            for task in tasks:
+                begun.append(pool.submit(_attempt, kernel, task))
+                if len(begun) == in_hand:
+                    yield _told(begun.popleft().result())
+            while begun:
+                yield _told(begun.popleft().result())
+        finally:
+            for future in begun:
+                future.cancel()
 
 
 def _attempt(kernel: Callable[[Task], Row], task: Task) -> Done[Task, Row]:

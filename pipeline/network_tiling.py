@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from pathlib import Path
 
@@ -12,14 +14,18 @@ import torch
 from models import fitting_shape, halo, outline, tiles_exactly, total_stride
 from models.memory import PassMemory, pass_memory
 from pipeline.errors import SettingsError
+from pipeline.io.layout import choose_layout
 from pipeline.plan_file import Plan
 from pipeline.space import Shape
-from pipeline.tiled import Tiling, choose_tile
+from pipeline.tiled import Tiling
 
 BEYOND_TENSORS = 1.4
 """What a pass holds over what its tensors do, measured on a CPU as the rise of the process's peak:
 1.0 to 1.36 for U-Nets and most others, to 1.69 for EfficientNets and 1.92 for densely connected
 ones, whose many small tensors leave holes in the heap. The default budget leaves room for those."""
+
+LARGEST = {2: (2048,) * 2, 3: (512,) * 3}
+"""Of a volume, where nothing is known of those to come."""
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -38,22 +44,34 @@ def machine_bytes() -> int:
     return machine if limit == "max" else min(machine, int(limit))
 
 
-def pass_bytes(plan: Plan, voxels: int, precision: str) -> int:
-    """Bytes a forward pass over this many voxels is expected to hold, at most.
+def pass_bytes(plan: Plan, tiling: Tiling, largest: Shape, precision: str) -> int:
+    """Bytes a forward pass is expected to hold, at most.
 
     Args:
         plan: The plan, for its network.
-        voxels: Voxels of the read window.
+        tiling: How it is laid over volumes.
+        largest: Largest volume, in voxels of the planned grid.
         precision: Number format of the network's arithmetic.
     """
-    return _pass_memory(plan, precision).bytes(voxels)
+    memory = _pass_memory(plan, precision)
+    if tiling.margin or tiling.blend == "gaussian":
+        return memory.bytes(prod(tiling.shown(tiling.fitting(tiling.tile))))
+    shown = _seen(tiling.tile, tiling.halo, tiling.fitting(largest))
+    return memory.bytes(prod(shown), prod(_seen(tiling.tile, tiling.stride, shown)))
+
+
+def _seen(tile: Shape, beyond: Shape, limit: Shape) -> Shape:
+    """A tile and what lies around it, as far as there is something."""
+    return tuple(min(t + 2 * b, n) for t, b, n in zip(tile, beyond, limit, strict=True))
 
 
 def _pass_memory(plan: Plan, precision: str) -> PassMemory:
     tensors = pass_memory(plan.network, getattr(torch, precision))
     logits = 8 * plan.outputs  # in float32, and the kept part
     return PassMemory(
-        int(tensors.fixed * BEYOND_TENSORS), tensors.per_voxel * BEYOND_TENSORS + logits
+        int(tensors.fixed * BEYOND_TENSORS),
+        tensors.per_voxel * BEYOND_TENSORS + logits,
+        tensors.per_shown * BEYOND_TENSORS,
     )
 
 
@@ -95,16 +113,28 @@ def plan_tiling(
     if tile is not None and len(tile) != plan.ndim:
         raise SettingsError(f"predict.tile {tile} has {len(tile)} axes, the plan {plan.ndim}")
     if tile is not None:
-        rounded = tuple(-(-n // s) * s for n, s in zip(tile, stride, strict=True))
-        return Tiling("exact", stride, reach, rounded)
-    voxels = _pass_memory(plan, precision).voxels(_budget(memory_gb, workers))
-    limit = largest or ((2048,) * 2 if plan.ndim == 2 else (512,) * 3)
-    exact = Tiling("exact", stride, reach, choose_tile(stride, reach, limit, voxels))
-    if exact.pass_voxels(limit) <= max(voxels, prod(plan.patch_shape)):
-        return exact
+        return Tiling("exact", stride, reach, fitted(tile, stride))
+    budget, memory = _budget(memory_gb, workers), _pass_memory(plan, precision)
+    limit = fitted(largest or LARGEST[plan.ndim], stride)
+    # The way up is computed for what is kept, and a stride around it, where the network can.
+    ways = 2 if memory.per_shown < memory.per_voxel else 0
+
+    def needs(tile: Shape) -> Need:
+        shown = _seen(tile, reach, limit)
+        kept = prod(_seen(tile, stride, shown))
+        return Need(memory.bytes(prod(shown), kept), prod(shown) + ways * kept)
+
+    unit = choose_layout(limit, plan.mask_dtype).write
+    chosen = choose_tile(limit, unit, stride, needs, budget)
+    patch = memory.bytes(prod(plan.patch_shape))
+    if chosen is None:  # no smaller than what it would be replaced by
+        chosen = choose_tile(limit, unit, stride, needs, patch)
+    if chosen is not None:
+        return Tiling("exact", stride, reach, chosen)
+    least = needs(stride).bytes
     reason = (
-        f"an exact tile needs {reach} voxels around it, {exact.pass_voxels(limit)} in all, and "
-        f"memory holds {voxels}: tiles are blended"
+        f"an exact tile needs {reach} voxels around it and {least / 2**30:.2g} GiB, and memory "
+        f"holds {budget / 2**30:.2g}: tiles are blended"
     )
     return Tiling("gaussian", stride, (0,) * plan.ndim, plan.patch_shape, reason=reason)
 
@@ -133,10 +163,62 @@ def _unpadded_tiling(
         patch = tuple(n - 2 * m for n, m in zip(plan.patch_shape, margin, strict=True))
         return replace(tiling, blend="gaussian", tile=patch)
     if tile is None:
-        voxels = _pass_memory(plan, precision).voxels(_budget(memory_gb, workers))
-        limit = largest or ((2048,) * 2 if plan.ndim == 2 else (512,) * 3)
-        # The margin is shown whole, also where it lies outside the volume.
-        shown = tuple(n + 2 * m for n, m in zip(limit, margin, strict=True))
-        tile = choose_tile(stride, margin, shown, voxels)
-        tile = tuple(min(t, -(-n // s) * s) for t, n, s in zip(tile, limit, stride, strict=True))
-    return replace(tiling, tile=tuple(-(-n // s) * s for n, s in zip(tile, stride, strict=True)))
+        memory = _pass_memory(plan, precision)
+        limit = fitted(largest or LARGEST[plan.ndim], stride)
+
+        def needs(tile: Shape) -> Need:
+            # The margin is shown whole, also where it lies outside the volume.
+            shown = prod(tiling.shown(tiling.fitting(tile)))
+            return Need(memory.bytes(shown), shown)
+
+        unit = choose_layout(limit, plan.mask_dtype).write
+        budget = _budget(memory_gb, workers)
+        tile = choose_tile(limit, unit, stride, needs, budget) or least
+    return replace(tiling, tile=fitted(tile, stride))
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a tile costs."""
+
+    bytes: int
+    """Memory of its pass."""
+    work: int
+    """Arithmetic of its pass, in any unit."""
+
+
+def choose_tile(
+    limit: Shape, unit: Shape, stride: Shape, needs: Callable[[Shape], Need], budget: int
+) -> Shape | None:
+    """The tile that labels a voxel with the least work and fits in memory.
+
+    Args:
+        limit: Largest volume, a multiple of the stride.
+        unit: Box that is written at once: a tile is several, or a part of one.
+        stride: The network's total stride.
+        needs: What a pass over a tile needs.
+        budget: Bytes of a pass.
+
+    Returns:
+        Tile size, multiples of the stride; None where nothing fits.
+    """
+    axes = [_sizes(n, u, s) for n, u, s in zip(limit, unit, stride, strict=True)]
+    best: tuple[float, int, Shape] | None = None
+    for tile in product(*axes):
+        need = needs(tile)
+        rank = (need.work / prod(tile), need.bytes, tile)
+        if need.bytes <= budget and (best is None or rank < best):
+            best = rank
+    return None if best is None else best[2]
+
+
+def _sizes(limit: int, unit: int, stride: int) -> list[int]:
+    """Sizes of a tile along an axis, in strides: multiples of what is written at once, or parts."""
+    parts = {-(-unit // n) for n in range(1, -(-unit // stride) + 1)}
+    sizes = {*range(unit, limit + unit, unit), *parts, stride}
+    return sorted({min(limit, -(-n // stride) * stride) for n in sizes})
+
+
+def fitted(shape: Shape, stride: Shape) -> Shape:
+    """A shape grown to multiples of the stride."""
+    return tuple(-(-n // s) * s for n, s in zip(shape, stride, strict=True))

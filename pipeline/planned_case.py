@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Decision, Network
+from pipeline.io.mask_store import mask_windows
 from pipeline.io.planned_volume import PlannedVolume
 from pipeline.io.volume_store import VolumeStore
 from pipeline.native_logits import interpolate_logits
 from pipeline.normalise import Scaling
 from pipeline.plan_file import Plan
-from pipeline.space import Resampling, Shape, Window, aligned_windows
-from pipeline.tiled import Processor, Tiling, predict_window, seam_mismatch
+from pipeline.space import HaloTile, Resampling, Shape, Window, aligned_windows
+from pipeline.tiled import TiledNetwork, Tiling, seam_mismatch
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,21 @@ class PlannedCase:
         return self.volume.normalised(window, self.scalings)
 
 
+def mask_boxes(case: PlannedCase, plan: Plan, tiling: Tiling) -> list[Window]:
+    """Boxes of a case's own grid that cover its mask, each whole shards and about a tile.
+
+    A box smaller than a tile would read the halo more often than it must.
+    """
+    native, planned = case.resampling.native.shape, case.shape
+    tile = tuple(t * n // m for t, n, m in zip(tiling.tile, native, planned, strict=True))
+    return mask_windows(native, plan.mask_dtype, about=tile)
+
+
 def predict_case(
-    model: Network,
+    network: TiledNetwork,
     case: PlannedCase,
     window: Window,
-    tiling: Tiling,
-    processor: Processor,
-    decide: Decision,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> NDArray[Any]:
     """What the case's mask holds in a box of its own grid.
 
@@ -68,38 +76,47 @@ def predict_case(
     pieces of about a tile, since those of all classes are held for a piece.
 
     Args:
-        model: Placed by ``processor``.
+        network: With its decision.
         case: The case.
         window: Box of the case's own grid.
-        tiling: How the network is laid over the planned grid.
-        processor: Where it runs.
-        decide: Makes class numbers or values of logits.
+        wanted: Voxels of the box that matter; others may stay 0.
 
     Returns:
-        Class numbers, int64, or values, float32, of the box's shape.
+        Class numbers, or values, float32, of the box's shape.
     """
-    resampling = case.resampling
+    resampling, decide = case.resampling, network.decide
     if resampling.is_identity:
-        return predict_window(model, case.read, case.shape, window, tiling, processor, decide)
-    sizes = zip(tiling.tile, resampling.native.shape, case.shape, strict=True)
-    step = tuple(max(1, t * n // m) for t, n, m in sizes)
+        return network.fill(case.read, case.shape, window, wanted)
+    undecided = network.undecided
     made: NDArray[Any] | None = None
-    for piece in aligned_windows(window.shape, step):
+    for piece in _parts(case, window, network.tiling):
+        if wanted is not None and not wanted[piece.slices].any():
+            continue
         native = piece.shifted(window.start)
         planned = resampling.planned_window(native)
-        logits = predict_window(
-            model, case.read, case.shape, planned, tiling, processor, lambda kept: kept
-        )
+        logits = undecided.fill(case.read, case.shape, planned)
         part = decide(interpolate_logits(torch.from_numpy(logits), resampling, native)).numpy()
         if made is None:
-            made = np.empty(window.shape, part.dtype)
+            made = np.zeros(window.shape, network.dtype or part.dtype)
         made[piece.slices] = part
-    assert made is not None
-    return made
+    return np.zeros(window.shape, network.dtype or np.uint8) if made is None else made
 
 
-def self_test(
-    model: Network, case: PlannedCase, tiling: Tiling, processor: Processor, decide: Decision
-) -> dict[str, int]:
+def tiles_of(case: PlannedCase, window: Window, tiling: Tiling) -> list[HaloTile]:
+    """Passes that ``predict_case`` needs for a box of the case's own grid, on the planned one."""
+    if case.resampling.is_identity:
+        return tiling.tiles(window, case.shape)
+    parts = [part.shifted(window.start) for part in _parts(case, window, tiling)]
+    planned = [case.resampling.planned_window(part) for part in parts]
+    return [tile for box in planned for tile in tiling.tiles(box, case.shape)]
+
+
+def _parts(case: PlannedCase, window: Window, tiling: Tiling) -> list[Window]:
+    """Parts of a box of the case's own grid, from the box's start, that are about a tile."""
+    sizes = zip(tiling.tile, case.resampling.native.shape, case.shape, strict=True)
+    return aligned_windows(window.shape, tuple(max(1, t * n // m) for t, n, m in sizes))
+
+
+def self_test(network: TiledNetwork, case: PlannedCase) -> dict[str, int]:
     """Compare tiles with one whole pass on a case's real voxels; see ``seam_mismatch``."""
-    return seam_mismatch(model, case.read, case.shape, tiling, processor, decide)
+    return seam_mismatch(network, case.read, case.shape)

@@ -1,6 +1,7 @@
 """The same kernel here and on Dask: rows, refusals and surprises come back alike."""
 
 import sys
+import threading
 from dataclasses import dataclass
 
 import cloudpickle
@@ -46,3 +47,32 @@ def test_a_scheduler_that_is_not_there_is_an_error_with_a_way_out(monkeypatch):
     settings = ExecuteSettings(on="tcp://127.0.0.1:9")
     with pytest.raises(ExecutionError, match=r"answers at tcp://127.0.0.1:9: start one, or set"):
         list(run_tasks(kernel, [Numbered(0), Numbered(3)], settings))
+
+
+def test_two_tasks_in_hand_are_two_at_a_time_and_come_in_order():
+    serial = ExecuteSettings(on="serial")
+    at_work, most = [], []
+
+    def met(task):
+        at_work.append(task)
+        most.append(len(at_work))
+        together.wait(10)  # breaks where only one is at work
+        at_work.remove(task)
+        return kernel(task)
+
+    together = threading.Barrier(2)
+    tasks = [Numbered(n) for n in range(6)]
+    done = list(run_tasks(met, tasks, serial, in_hand=2))
+    assert [d.row for d in done] == [0, None, None, 30, 40, 50]
+    assert str(done[1].error) == "it is one. Give another." and max(most) == 2
+    # Told to stop, it begins no other.
+    begun = []
+
+    def kept(task):
+        begun.append(task.number)
+        return task.number
+
+    rows = run_tasks(kept, tasks, serial, in_hand=2)
+    assert next(rows).row == 0
+    rows.close()
+    assert set(begun) <= {0, 1, 2}

@@ -13,8 +13,9 @@ from pipeline.native_logits import interpolate_logits
 from pipeline.patches import PatchSettings, patch, plan_patches
 from pipeline.planned_case import PlannedCase, predict_case
 from pipeline.predict import CaseToPredict, PredictSettings, predict_cases
+from pipeline.processor import best_processor
 from pipeline.space import Window, aligned_windows
-from pipeline.tiled import Tiling, best_processor, predict_window
+from pipeline.tiled import TiledNetwork, Tiling
 from tests.trained import random_network, small_plan, write_model
 
 SERIAL = ExecuteSettings(on="serial")
@@ -60,7 +61,7 @@ def test_labels_of_a_resampled_case_are_those_of_one_pass_for_any_tile_and_windo
     for tile, boxes in (((8, 8, 8), (22, 17, 36)), ((16, 12, 28), (9, 40, 11))):
         tiling = Tiling("exact", (4,) * 3, (20,) * 3, tile)
         for window in aligned_windows(SHAPE, boxes):
-            made = predict_case(model, case, window, tiling, CPU, plan.decision)
+            made = predict_case(TiledNetwork(model, tiling, CPU, plan.decision), case, window)
             differ = np.count_nonzero(made != expected[window.slices])
             assert differ <= 1e-5 * expected.size  # rounding ties in channels-last float32
 
@@ -130,10 +131,10 @@ def test_blended_tiles_do_not_depend_on_the_box_asked_for(taken, plan):
     model = CPU.place(random_network(plan), 3)
     tiling = Tiling("gaussian", (4,) * 3, (0,) * 3, (16, 16, 16))
     whole = Window.whole(case.shape)
-    logits = predict_window(model, case.read, case.shape, whole, tiling, CPU, lambda kept: kept)
+    logits = TiledNetwork(model, tiling, CPU).fill(case.read, case.shape, whole)
     native = Window.whole(SHAPE)
     expected = interpolate_logits(torch.from_numpy(logits), case.resampling, native).argmax(dim=0)
     for window in (native, Window((3, 11, 5), (9, 20, 30))):
-        made = predict_case(model, case, window, tiling, CPU, plan.decision)
+        made = predict_case(TiledNetwork(model, tiling, CPU, plan.decision), case, window)
         differ = np.count_nonzero(made != expected.numpy()[window.slices])
         assert differ <= 1e-5 * made.size

@@ -1,4 +1,5 @@
 import shutil
+from math import prod
 
 import numpy as np
 import pytest
@@ -8,20 +9,22 @@ from pipeline.errors import ModelError
 from pipeline.execute import ExecuteSettings
 from pipeline.ingest import ingest_images
 from pipeline.io.discover import discover_images
+from pipeline.io.files import read_jsonl
+from pipeline.io.layout import choose_layout
 from pipeline.io.manifest import usable_cases
-from pipeline.io.mask_store import MaskStore
+from pipeline.io.mask_store import MaskStore, mask_windows
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import load_model, read_card
 from pipeline.normalise import normalise
-from pipeline.predict import CaseToPredict, PredictSettings, predict_cases
+from pipeline.predict import CaseToPredict, PredictSettings, foresee, predict, predict_cases
 from pipeline.predict.tasks import predict_shards
+from pipeline.processor import best_processor, forward
 from pipeline.space import Window
-from pipeline.tiled import best_processor
 from tests.test_tiled import whole_pass
 from tests.trained import small_plan, write_model
 
 SERIAL = ExecuteSettings(on="serial")
-SHAPE = (40, 130, 70)  # 1 x 3 x 2 chunks of 64: six pieces a mask
+SHAPE = (40, 130, 70)  # 1 x 3 x 2 chunks of 64: six pieces a mask in tiles of 64
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def cases(run, folder="masks"):
 def go(run, folder="masks", execute=SERIAL, **settings):
     return predict_cases(
         cases(run, folder),
-        PredictSettings(**settings),
+        PredictSettings(**({"tile": (64, 64, 64)} | settings)),
         execute,
         run_name="test",
         model=run / "best.pt",
@@ -129,7 +132,7 @@ def test_voxels_without_data_have_no_label(make_pairs, take_in, tmp_path, write_
     write_scene(tmp_path / "data/images/tile_0.tif", bands, nodata=0)
     take_in(data, tmp_path)
     write_model(tmp_path, small_plan(2, channels=3))
-    go(tmp_path)
+    go(tmp_path, tile=(64, 64))
     labels = MaskStore(tmp_path / "masks/tile_0.zarr").read(Window.whole((60, 64)))
     assert (labels[:10, :20] == 255).all()
     assert np.count_nonzero(labels == 255) == 200
@@ -200,3 +203,92 @@ def test_damaged_weights_are_a_sentence(run):
     (run / "best.pt").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="damaged or of another network"):
         load_model(run / "best.pt")
+
+
+def test_what_holds_no_data_is_not_computed_and_the_ledger_says_so(
+    make_pairs, take_in, tmp_path, write_scene
+):
+    data = make_pairs(tmp_path / "data", cases=1)
+    shape = (600, 1100)  # 2 x 3 chunks of 512
+    bands = np.full((3, *shape), 9, np.uint8)
+    bands[:, :, :520] = 0
+    write_scene(tmp_path / "data/images/tile_0.tif", bands, nodata=0)
+    (tmp_path / "data/masks/tile_0.png").unlink()
+    odd = discover_images([tmp_path / "data/images/tile_0.tif"], data)
+    stores, _ = ingest_images(odd, data, SERIAL, volumes=tmp_path / "inputs")
+    write_model(tmp_path, small_plan(2, channels=3))
+    case = CaseToPredict("tile", stores["tile_0"], tmp_path / "masks/tile.zarr")
+    predict_cases(
+        [case],
+        PredictSettings(tile=(64, 64)),
+        SERIAL,
+        run_name="test",
+        model=tmp_path / "best.pt",
+        ledger=tmp_path / "ledger",
+    )
+    (record,) = (tmp_path / "ledger/predict").rglob("*.jsonl")
+    states = {row["unit"]: row["state"] for row in read_jsonl(record)}
+    assert states == {
+        **{f"{y}-0+{h}-512": "masked" for y, h in ((0, 512), (512, 88))},
+        **{f"{y}-512+{h}-512": "done" for y, h in ((0, 512), (512, 88))},
+        **{f"{y}-1024+{h}-76": "done" for y, h in ((0, 512), (512, 88))},
+    }
+    labels = MaskStore(case.final).read(Window.whole(shape))
+    assert (labels[:, :520] == 255).all() and (labels[:, 520:] < 3).all()
+
+
+def test_a_dry_run_tells_the_passes_that_prediction_makes(run, monkeypatch):
+    def look():
+        return foresee(
+            PredictSettings(tile=(24, 24, 24)),
+            SERIAL,
+            run_name="test",
+            model=run / "best.pt",
+            manifest=run / "manifest.jsonl",
+            volumes=run / "volumes",
+            output=run / "predictions",
+        )
+
+    shown = []
+
+    def counting(model, batch, *rest):
+        shown.append(prod(batch.shape[2:]))
+        return forward(model, batch, *rest)
+
+    outlook = look()
+    assert not (run / "predictions").exists() and not (run / "ledger").exists()
+    assert (outlook.cases, outlook.done, outlook.refused) == (3, 0, 0)
+    assert outlook.pieces == 3 * 6 and outlook.voxels == 3 * prod(SHAPE)
+    monkeypatch.setattr("pipeline.tiled.forward", counting)
+    monkeypatch.setattr("pipeline.predict.stage.self_test", lambda *_: None)
+    predict(
+        PredictSettings(tile=(24, 24, 24)),
+        SERIAL,
+        run_name="test",
+        model=run / "best.pt",
+        manifest=run / "manifest.jsonl",
+        quarantine=run / "quarantine.jsonl",
+        volumes=run / "volumes",
+        output=run / "predictions",
+        ledger=run / "ledger",
+    )
+    assert outlook.tiles == len(shown)
+    assert outlook.redundancy == pytest.approx(sum(shown) / outlook.voxels)
+    assert outlook.seconds > 0
+    again = look()
+    assert (again.cases, again.done, again.tiles, again.seconds) == (0, 3, 0, 0.0)
+
+
+def test_boxes_grow_with_the_tile_and_cover_a_mask_in_whole_shards():
+    for shape, about, count in [
+        ((128, 256, 256), None, 32),
+        ((128, 256, 256), (128, 256, 256), 1),
+        ((128, 256, 256), (128, 130, 256), 2),
+        ((128, 256, 256), (60, 200, 250), 2 * 2 * 2),
+        ((1024, 1024, 1024), (300, 600, 600), 4 * 2 * 2),
+    ]:
+        boxes = mask_windows(shape, "uint8", about)
+        unit = choose_layout(shape, "uint8").write
+        assert len(boxes) == count
+        assert sum(box.size for box in boxes) == prod(shape)
+        assert all(a % u == 0 for box in boxes for a, u in zip(box.start, unit, strict=True))

@@ -17,19 +17,10 @@ from models import (
     output_shape,
     total_stride,
 )
-from pipeline.network_tiling import pass_bytes, plan_tiling
+from pipeline.network_tiling import Need, choose_tile, fitted, pass_bytes, plan_tiling
+from pipeline.processor import Processor, best_processor, cpu_has_bfloat16, forward
 from pipeline.space import Window, aligned_windows
-from pipeline.tiled import (
-    Processor,
-    Tiling,
-    best_processor,
-    choose_tile,
-    cpu_has_bfloat16,
-    forward,
-    predict_window,
-    read_voxels,
-    seam_mismatch,
-)
+from pipeline.tiled import TiledNetwork, Tiling, seam_mismatch
 from tests.trained import random_network, small_plan
 
 CPU = Processor("cpu", "float32", channels_last=False)
@@ -63,8 +54,8 @@ def exact(model, tile):
 def test_tiles_of_any_size_give_the_labels_of_one_pass_in_2d(shape, tile):
     model = random_network(small_plan(2))
     voxels, read = noise(shape)
-    labels = predict_window(
-        model, read, shape, Window.whole(shape), exact(model, tile), CPU, SOFTMAX
+    labels = TiledNetwork(model, exact(model, tile), CPU, SOFTMAX).fill(
+        read, shape, Window.whole(shape)
     )
     assert np.array_equal(labels, whole_pass(model, voxels, CPU))
 
@@ -74,8 +65,8 @@ def test_tiles_of_any_size_give_the_labels_of_one_pass_in_2d(shape, tile):
 def test_tiles_of_any_size_give_the_labels_of_one_pass_in_3d(shape, tile):
     model = random_network(small_plan(3))
     voxels, read = noise(shape)
-    labels = predict_window(
-        model, read, shape, Window.whole(shape), exact(model, tile), CPU, SOFTMAX
+    labels = TiledNetwork(model, exact(model, tile), CPU, SOFTMAX).fill(
+        read, shape, Window.whole(shape)
     )
     assert np.array_equal(labels, whole_pass(model, voxels, CPU))
 
@@ -86,7 +77,7 @@ def test_a_halo_one_stride_too_narrow_does_change_labels():
     voxels, read = noise((200, 200))
     narrow = Tiling("exact", (4, 4), (4, 4), (16, 16))
     box = Window.whole((200, 200))
-    labels = predict_window(model, read, (200, 200), box, narrow, CPU, SOFTMAX)
+    labels = TiledNetwork(model, narrow, CPU, SOFTMAX).fill(read, (200, 200), box)
     assert (labels != whole_pass(model, voxels, CPU)).any()
 
 
@@ -100,7 +91,7 @@ def test_tiles_are_exact_in_bfloat16_and_channels_last_too(ndim):
     voxels, read = noise(shape)
     placed = processor.place(model, ndim)
     tiling = exact(model, (16,) * ndim)
-    labels = predict_window(placed, read, shape, Window.whole(shape), tiling, processor, SOFTMAX)
+    labels = TiledNetwork(placed, tiling, processor, SOFTMAX).fill(read, shape, Window.whole(shape))
     different = np.count_nonzero(labels != whole_pass(placed, voxels, processor))
     assert different <= prod(shape) * 1e-6  # DESIGN's promise 1: rounding ties only
 
@@ -110,9 +101,9 @@ def test_a_volume_labelled_in_parts_is_the_volume_labelled_at_once():
     shape = (30, 41, 26)
     _, read = noise(shape)
     tiling = exact(model, (12, 12, 12))
-    whole = predict_window(model, read, shape, Window.whole(shape), tiling, CPU, SOFTMAX)
+    whole = TiledNetwork(model, tiling, CPU, SOFTMAX).fill(read, shape, Window.whole(shape))
     for box in aligned_windows(shape, (11, 17, 13)):
-        part = predict_window(model, read, shape, box, tiling, CPU, SOFTMAX)
+        part = TiledNetwork(model, tiling, CPU, SOFTMAX).fill(read, shape, box)
         assert np.array_equal(part, whole[box.slices])
 
 
@@ -121,10 +112,10 @@ def test_blended_tiles_do_not_depend_on_how_the_volume_is_cut():
     shape = (50, 61)
     _, read = noise(shape)
     tiling = Tiling("gaussian", (4, 4), (0, 0), (16, 16))
-    whole = predict_window(model, read, shape, Window.whole(shape), tiling, CPU, SOFTMAX)
+    whole = TiledNetwork(model, tiling, CPU, SOFTMAX).fill(read, shape, Window.whole(shape))
     for box in aligned_windows(shape, (23, 19)):
         assert np.array_equal(
-            predict_window(model, read, shape, box, tiling, CPU, SOFTMAX), whole[box.slices]
+            TiledNetwork(model, tiling, CPU, SOFTMAX).fill(read, shape, box), whole[box.slices]
         )
 
 
@@ -132,26 +123,40 @@ def test_the_self_test_counts_no_seam_for_exact_tiles_and_some_for_blended_ones(
     shape = (120, 120)
     _, read = noise(shape)
     model = random_network(small_plan(2))
-    assert seam_mismatch(model, read, shape, exact(model, (64, 64)), CPU, SOFTMAX) == {
+    assert seam_mismatch(
+        TiledNetwork(model, exact(model, (64, 64)), CPU, SOFTMAX), read, shape
+    ) == {
         "voxels": 14400,
         "different": 0,
     }
     blurred = random_network(small_plan(2, norm="instance"))
     blended = Tiling("gaussian", (4, 4), (0, 0), (32, 32))
-    assert seam_mismatch(blurred, read, shape, blended, CPU, SOFTMAX)["different"] > 0
+    assert seam_mismatch(TiledNetwork(blurred, blended, CPU, SOFTMAX), read, shape)["different"] > 0
 
 
 @given(
     largest=st.tuples(*[st.integers(1, 300)] * 3),
-    voxels=st.integers(8**3, 200**3),
+    unit=st.tuples(*[st.sampled_from([24, 64, 128])] * 3),
+    budget=st.integers(8**3, 200**3),
 )
-def test_a_chosen_tile_keeps_to_its_budget_and_to_the_stride(largest, voxels):
+def test_a_chosen_tile_keeps_to_its_budget_and_no_other_labels_with_less_work(
+    largest, unit, budget
+):
     stride, reach = (8, 8, 4), (8, 16, 8)
-    tile = choose_tile(stride, reach, largest, voxels)
-    limit = [-(-n // s) * s for n, s in zip(largest, stride, strict=True)]
-    assert all(t % s == 0 for t, s in zip(tile, stride, strict=True))
-    assert read_voxels(tile, reach, limit) <= voxels or tile == stride
-    assert all(t <= n for t, n in zip(tile, limit, strict=True)) or tile == stride
+    limit = fitted(largest, stride)
+
+    def needs(tile):
+        shown = prod(min(t + 2 * r, n) for t, r, n in zip(tile, reach, limit, strict=True))
+        return Need(shown, shown)
+
+    tile = choose_tile(limit, unit, stride, needs, budget)
+    if tile is None:
+        assert needs(stride).bytes > budget
+        return
+    assert all(t % s == 0 and t <= n for t, s, n in zip(tile, stride, limit, strict=True))
+    assert needs(tile).bytes <= budget
+    if needs(limit).bytes <= budget:
+        assert prod(limit) / needs(limit).work <= prod(tile) / needs(tile).work
 
 
 def test_evaluation_leaves_no_gradient_behind():
@@ -188,7 +193,7 @@ def unpadded(tile, norm="none"):
 def test_an_unpadded_network_sees_the_volume_mirrored_whatever_the_tile(shape, tile):
     model, tiling = unpadded(tile)
     voxels, read = noise(shape)
-    found = predict_window(model, read, shape, Window.whole(shape), tiling, CPU, SOFTMAX)
+    found = TiledNetwork(model, tiling, CPU, SOFTMAX).fill(read, shape, Window.whole(shape))
     lost, filled = tiling.margin[0], tiling.fitting(shape)
     sides = [(lost, m - n + lost) for n, m in zip(shape, filled, strict=True)]
     logits = forward(model, np.pad(voxels, [(0, 0), *sides], mode="reflect")[None], CPU)[0]
@@ -202,9 +207,9 @@ def test_boxes_of_an_unpadded_network_are_those_of_the_whole(blend):
     tiling = replace(tiling, blend=blend, tile=tiling.fitting((20, 20)))
     shape = (70, 61)
     _, read = noise(shape)
-    whole = predict_window(model, read, shape, Window.whole(shape), tiling, CPU, SOFTMAX)
+    whole = TiledNetwork(model, tiling, CPU, SOFTMAX).fill(read, shape, Window.whole(shape))
     for box in aligned_windows(shape, (32, 32)):
-        part = predict_window(model, read, shape, box, tiling, CPU, SOFTMAX)
+        part = TiledNetwork(model, tiling, CPU, SOFTMAX).fill(read, shape, box)
         assert np.array_equal(part, whole[box.slices])
 
 
@@ -216,16 +221,20 @@ def test_values_and_regions_are_decided_voxel_by_voxel(blend):
     tiling = replace(exact(model, (16, 16)), blend=blend)
     box = Window.whole(shape)
     logits = forward(model, np.pad(read(box), ((0, 0), (0, 2), (0, 3)))[None], CPU)[0][:, :50, :41]
-    values = predict_window(model, read, shape, box, tiling, CPU, Decision("linear", (), 5.0, 2.0))
+    values = TiledNetwork(model, tiling, CPU, Decision("linear", (), 5.0, 2.0)).fill(
+        read, shape, box
+    )
     assert values.dtype == np.float32
     regions = Decision("sigmoid", ((False,) * 3, (True, False, True), (True, True, True)))
-    labels = predict_window(model, read, shape, box, tiling, CPU, regions)
+    labels = TiledNetwork(model, tiling, CPU, regions).fill(read, shape, box)
     if blend == "exact":
         np.testing.assert_allclose(values, logits[0].numpy() * 2 + 5, rtol=1e-5)
         scores = torch.stack([logits[0] * 0, logits[0] + logits[2], logits.sum(dim=0)])
         assert np.array_equal(labels, scores.argmax(dim=0).numpy())
     part = Window((8, 4), (30, 30))
-    again = predict_window(model, read, shape, part, tiling, CPU, Decision("linear", (), 5.0, 2.0))
+    again = TiledNetwork(model, tiling, CPU, Decision("linear", (), 5.0, 2.0)).fill(
+        read, shape, part
+    )
     np.testing.assert_array_equal(again, values[part.slices])
 
 
@@ -234,10 +243,52 @@ def test_where_an_exact_tile_does_not_fit_in_memory_tiles_are_blended_and_it_say
     reach = halo(random_network(plan))
     roomy = plan_tiling(plan, "float32", memory_gb=1, largest=(256,) * 3)
     assert roomy.blend == "exact" and roomy.reason == ""
-    voxels = prod(4 + 2 * h for h in reach)
-    short = 0.9 * pass_bytes(plan, voxels, "float32") / 2**30
+    one = Tiling("exact", (4,) * 3, reach, (4,) * 3)
+    short = 0.9 * pass_bytes(plan, one, (256,) * 3, "float32") / 2**30
+    plan = plan.model_copy(update={"patch_shape": (8,) * 3})  # which needs less
     tight = plan_tiling(plan, "float32", memory_gb=short, largest=(256,) * 3)
     assert (tight.blend, tight.tile) == ("gaussian", plan.patch_shape)
     assert "memory holds" in tight.reason and "reason" not in tight.to_json()
     # A volume smaller than the halo is passed whole, and needs no more.
     assert plan_tiling(plan, "float32", memory_gb=short, largest=(16,) * 3).blend == "exact"
+
+
+def counted(monkeypatch):
+    """Windows that the network is shown from now on."""
+    shown = []
+
+    def counting(model, batch, *rest):
+        shown.append(batch.shape[2:])
+        return forward(model, batch, *rest)
+
+    monkeypatch.setattr("pipeline.tiled.forward", counting)
+    return shown
+
+
+def test_tiles_without_a_voxel_that_matters_are_not_computed(monkeypatch):
+    model = random_network(small_plan(2))
+    _, read = noise((64, 64))
+    shown, box = counted(monkeypatch), Window.whole((64, 64))
+    laid = TiledNetwork(model, exact(model, (32, 32)), CPU, SOFTMAX)
+    whole = laid.fill(read, box.shape, box)
+    assert len(shown) == 4
+    wanted = np.zeros(box.shape, np.bool_)
+    wanted[40, 3] = True
+    made = laid.fill(read, box.shape, box, wanted)
+    assert len(shown) == 5
+    assert np.array_equal(made[32:, :32], whole[32:, :32]) and not made[:32].any()
+    assert not laid.fill(read, box.shape, box, wanted & False).any() and len(shown) == 5
+
+
+def test_flat_surroundings_are_computed_once_and_right(monkeypatch):
+    model = random_network(small_plan(2))
+    shape = (400, 36)
+    voxels = np.full((1, *shape), 0.7, np.float32)
+    voxels[:, :9, 3:20] = np.random.default_rng(0).normal(size=(9, 17))
+    laid = TiledNetwork(model, exact(model, (20, 20)), CPU, SOFTMAX, "uint8")
+    shown = counted(monkeypatch)
+    made = laid.fill(lambda w: voxels[(slice(None), *w.slices)], shape, Window.whole(shape))
+    assert made.dtype == np.uint8
+    assert np.array_equal(made, whole_pass(model, voxels, CPU))
+    # Tiles that see the noise, and of the others one for each way they meet the borders.
+    assert len(shown) < 20 < 2 * 400 // 20

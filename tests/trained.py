@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models import UNetSettings, build_model
+from models import Network, UNetSettings, build_model
 from pipeline.model_file import save_model
 from pipeline.normalise import Normalisation
 from pipeline.plan_file import Plan, PlannedClass
@@ -40,7 +40,7 @@ def small_plan(ndim: int, channels: int = 1, norm: str = "batch") -> Plan:
     )
 
 
-def random_network(plan: Plan, seed: int = 0) -> nn.Module:
+def random_network(plan: Plan, seed: int = 0) -> Network:
     """A network whose weights and running statistics are all drawn at random."""
     torch.manual_seed(seed)
     model = build_model(plan.network)

@@ -107,9 +107,21 @@ def _reduce(dtype: np.dtype[Any]) -> Reduce:
     return "mean" if dtype.kind == "f" else "mode"
 
 
-def mask_windows(shape: Shape, dtype: DTypeLike) -> list[Window]:
-    """The boxes in which a mask of this shape and element type is written: its shards."""
-    return aligned_windows(shape, choose_layout(shape, dtype).write)
+def mask_windows(shape: Shape, dtype: DTypeLike, about: Shape | None = None) -> list[Window]:
+    """The boxes in which a mask of this shape and element type is written: whole shards.
+
+    Args:
+        shape: The mask's.
+        dtype: Its element type.
+        about: What a box may hold, where this is more than a shard; boxes are then of about the
+            same size.
+    """
+    unit = choose_layout(shape, dtype).write
+    step = []
+    for size, side, most in zip(shape, unit, about or unit, strict=True):
+        parts = -(-size // max(side, most // side * side))
+        step.append(-(-size // (parts * side)) * side)
+    return aligned_windows(shape, tuple(step))
 
 
 class MaskStore:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from pipeline.errors import CaseError
 from pipeline.io.files import digest
-from pipeline.io.mask_store import MaskSpec, mask_windows
+from pipeline.io.mask_store import MaskSpec
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, versions
+from pipeline.planned_case import PlannedCase, mask_boxes
+from pipeline.processor import Processor
 from pipeline.space import Window
-from pipeline.tiled import Processor, Tiling
+from pipeline.tiled import Tiling
 
 VERSION = 2
 """Raised when the same volume and weights would give another mask."""
@@ -42,8 +44,11 @@ class Piece:
 
     @property
     def unit(self) -> str:
-        """The piece's name in the ledger."""
-        return "-".join(map(str, self.window.start))
+        """The piece's name in the ledger, ``0-64-0+64-64-32``: its beginning and its shape."""
+        start, shape = (
+            "-".join(map(str, sizes)) for sizes in (self.window.start, self.window.shape)
+        )
+        return f"{start}+{shape}"
 
 
 def plan_predict(
@@ -85,6 +90,6 @@ def plan_predict(
     spec = MaskSpec(volume.grid, plan.label_classes, key, provenance, target)
     pieces = [
         Piece(case.final, case.store, window)
-        for window in mask_windows(volume.grid.shape, plan.mask_dtype)
+        for window in mask_boxes(PlannedCase.of(volume, plan), plan, tiling)
     ]
     return spec, pieces

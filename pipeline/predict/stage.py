@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +12,27 @@ from pipeline.errors import CaseError, NothingUsableError, StoreError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.files import write_json
 from pipeline.io.ledger import Ledger
-from pipeline.io.manifest import QuarantineRow, replace_quarantine, usable_cases
+from pipeline.io.manifest import ManifestRow, QuarantineRow, replace_quarantine, usable_cases
 from pipeline.io.store import published_key
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, read_card
-from pipeline.network_tiling import pass_bytes, plan_tiling, process_bytes
-from pipeline.plan_file import Plan
+from pipeline.network_tiling import process_bytes
 from pipeline.planned_case import PlannedCase, self_test
+from pipeline.predict.arrangement import Arrangement, arrange
 from pipeline.predict.pieces import CaseToPredict, Piece, plan_predict
 from pipeline.predict.settings import PredictSettings
-from pipeline.predict.tasks import Labelled, make_tasks, network, place_for, predict_shards
+from pipeline.predict.tasks import (
+    IN_HAND,
+    Labelled,
+    laid_network,
+    make_tasks,
+    network,
+    place_for,
+    predict_shards,
+)
 from pipeline.predict.work import CaseWork
-from pipeline.space import Shape
-from pipeline.tiled import Processor, Tiling, best_processor
+from pipeline.processor import Processor
+from pipeline.tiled import Tiling
 
 STAGE = "predict"
 
@@ -75,9 +82,7 @@ def predict(
         ModelError: There is no usable model.
     """
     card = read_card(model)
-    rows = usable_cases(manifest, settings.splits, volumes)
-    folder = output / card.model_id
-    cases = [CaseToPredict(r.id, volumes / r.store, folder / f"{r.id}.zarr") for r in rows]
+    cases = cases_of(usable_cases(manifest, settings.splits, volumes), volumes, output, card)
     done = predict_cases(
         cases, settings, execute, run_name=run_name, model=model, ledger=ledger, progress=progress
     )
@@ -89,6 +94,14 @@ def predict(
             f"{first.remedy}"
         )
     return list(done.masks)
+
+
+def cases_of(
+    rows: Sequence[ManifestRow], volumes: Path, output: Path, card: ModelCard
+) -> list[CaseToPredict]:
+    """Cases of a run, and where their masks by a model go."""
+    folder = output / card.model_id
+    return [CaseToPredict(r.id, volumes / r.store, folder / f"{r.id}.zarr") for r in rows]
 
 
 def predict_cases(
@@ -108,19 +121,9 @@ def predict_cases(
     """
     started = time.monotonic()
     card = read_card(model)
-    precision = settings.precision
-    if precision == "auto" and card.plan.target is not None:
-        precision = "float32"  # rounded to bfloat16, the numbers of a mask would lie in steps
-    processor = best_processor(card.plan.ndim, precision=precision)
+    arranged = arrange(cases, settings, execute, card)
+    tiling, processor = arranged.tiling, arranged.processor
     network(model, card.weights_sha256, processor)  # damaged weights are no case's fault
-    tiling = plan_tiling(
-        card.plan,
-        processor.precision,
-        settings.memory_gb,
-        settings.tile,
-        _largest(cases, card.plan),
-        (execute.workers or os.cpu_count() or 1) if execute.on == "local" else 1,
-    )
     refused: dict[str, CaseError] = {}
     works: dict[Path, CaseWork] = {}
     for case in cases:
@@ -139,7 +142,7 @@ def predict_cases(
     place = place_for(execute, processor, todo)
     tasks = make_tasks(todo, model, card, tiling, processor, place)
     baseline, peak, ready = process_bytes(), 0, 0
-    for done in run_tasks(predict_shards, tasks, place):
+    for done in run_tasks(predict_shards, tasks, place, IN_HAND):
         rows = done.row or [Labelled.failed(p, done.error) for p in done.task.pieces]
         for row in rows:
             ready += 1
@@ -154,28 +157,13 @@ def predict_cases(
         seam = _self_test(todo, refused, model, card, tiling, processor)
         facts: dict[str, Any] = {"seam": seam, "cases": len(works), "peak_bytes": peak}
         facts |= {"voxels": sum(p.window.size for p in todo), "seconds": time.monotonic() - started}
-        write_json(
-            ledger / f"{STAGE}.json", _record(card, tiling, processor, cases, baseline) | facts
-        )
+        write_json(ledger / f"{STAGE}.json", _record(card, arranged, baseline) | facts)
     else:
         progress(STAGE, 1, 1, "up to date")
     return Predicted(
         tuple(case.final for case in cases if case.case not in refused),
         tuple(QuarantineRow(c, STAGE, e.reason, e.remedy) for c, e in refused.items()),
     )
-
-
-def _largest(cases: Sequence[CaseToPredict], plan: Plan) -> Shape:
-    """The largest planned size on each axis, of the volumes that fit the plan."""
-    largest = (1,) * plan.ndim
-    for case in cases:
-        if published_key(case.store) is None:
-            continue
-        store = VolumeStore(case.store)
-        if plan.misfit(store.grid, len(store.channels)) is None:
-            shape = PlannedCase.of(store, plan).shape
-            largest = tuple(max(a, b) for a, b in zip(largest, shape, strict=True))
-    return largest
 
 
 def _self_test(
@@ -190,26 +178,19 @@ def _self_test(
     piece = next((p for p in todo if p.final.stem not in refused), None)
     if piece is None:
         return None
-    placed = network(model, card.weights_sha256, processor)
     case = PlannedCase.of(VolumeStore(piece.store), card.plan)
-    return self_test(placed, case, tiling, processor, card.plan.decision)
+    return self_test(laid_network(model, card.weights_sha256, tiling, processor), case)
 
 
-def _record(
-    card: ModelCard,
-    tiling: Tiling,
-    processor: Processor,
-    cases: Sequence[CaseToPredict],
-    baseline: int,
-) -> dict[str, Any]:
+def _record(card: ModelCard, arranged: Arrangement, baseline: int) -> dict[str, Any]:
     """What was decided, for the report."""
-    voxels = tiling.pass_voxels(_largest(cases, card.plan))
+    processor = arranged.processor
     return {
         "model_id": card.model_id,
-        **tiling.to_json(),
-        "reason": tiling.reason,
+        **arranged.tiling.to_json(),
+        "reason": arranged.tiling.reason,
         "precision": processor.precision,
         "device": processor.device,
         "channels_last": processor.channels_last,
-        "estimated_bytes": baseline + pass_bytes(card.plan, voxels, processor.precision),
+        "estimated_bytes": baseline + arranged.pass_bytes(card.plan),
     }

@@ -6,26 +6,28 @@ import os
 import resource
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from models import Network
 from pipeline.errors import CaseError
 from pipeline.execute import ExecuteSettings, unexpected
 from pipeline.io.mask_store import MaskWriter
 from pipeline.io.volume_store import VolumeStore, no_label
-from pipeline.model_file import ModelCard, load_model
+from pipeline.model_file import ModelCard, load_model, read_card
 from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase, predict_case
 from pipeline.predict.pieces import Piece
-from pipeline.tiled import Processor, Tiling
+from pipeline.processor import Processor
+from pipeline.tiled import TiledNetwork, Tiling
 
+IN_HAND = 2
+"""Pieces that a process works on at a time: the network is at one, the other read or written."""
 TASK_VOXELS = 64 * 2**20
 """Small cases and shards are put together into tasks of about this many voxels."""
 
@@ -58,6 +60,8 @@ class Labelled:
     """The mask store."""
     unit: str
     """The piece's name in the ledger."""
+    state: Literal["done", "masked", "failed"]
+    """Whether it was labelled, holds no data, or went wrong."""
     seconds: float = 0.0
     """Time it took."""
     peak_bytes: int = 0
@@ -68,40 +72,39 @@ class Labelled:
     @classmethod
     def failed(cls, piece: Piece, error: CaseError | None) -> Labelled:
         """The row of a piece whose task did not return."""
-        return cls(piece.final, piece.unit, error=error)
+        return cls(piece.final, piece.unit, "failed", error=error)
 
 
 def predict_shards(task: PredictTask) -> list[Labelled]:
     """Label and write the pieces of one task; a piece that fails does not stop its neighbours."""
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    model = network(task.model, task.weights_sha256, task.processor)
-    rows = []
-    for piece in task.pieces:
+    laid = laid_network(task.model, task.weights_sha256, task.tiling, task.processor)
+
+    def label(piece: Piece) -> Labelled:
         try:
-            rows.append(_label(piece, model, task))
+            return _label(piece, laid, task.plan)
         except Exception as error:  # one bad case never stops the night
-            rows.append(Labelled.failed(piece, unexpected(error)))
-    return rows
+            return Labelled.failed(piece, unexpected(error))
+
+    if len(task.pieces) == 1:
+        return [label(task.pieces[0])]
+    with ThreadPoolExecutor(IN_HAND) as pool:
+        return list(pool.map(label, task.pieces))
 
 
-def _label(piece: Piece, model: Network, task: PredictTask) -> Labelled:
+def _label(piece: Piece, laid: TiledNetwork, plan: Plan) -> Labelled:
     started = time.monotonic()
-    volume, plan = VolumeStore(piece.store), task.plan
-    case = PlannedCase.of(volume, plan)
-    made = predict_case(model, case, piece.window, task.tiling, task.processor, plan.decision)
+    volume = VolumeStore(piece.store)
     valid = volume.read_valid(piece.window)
-    MaskWriter(piece.final).write(piece.window, _with_nodata(made, valid, plan.mask_dtype))
+    computed = bool(valid.any())
+    if computed:  # else nothing is written: what is not there reads as no data
+        made = predict_case(laid, PlannedCase.of(volume, plan), piece.window, valid)
+        made[~valid] = no_label(plan.mask_dtype)
+        MaskWriter(piece.final).write(piece.window, made)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-    return Labelled(piece.final, piece.unit, time.monotonic() - started, peak)
-
-
-def _with_nodata(
-    made: NDArray[Any], valid: NDArray[np.bool_], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    result = made.astype(dtype)
-    result[~valid] = no_label(dtype)
-    return result
+    seconds = time.monotonic() - started
+    return Labelled(piece.final, piece.unit, "done" if computed else "masked", seconds, peak)
 
 
 @lru_cache(maxsize=1)
@@ -109,6 +112,16 @@ def network(path: Path, weights_sha256: str, processor: Processor) -> Network:
     """The trained network, placed; kept by the process between tasks."""
     model, card = load_model(path)
     return processor.place(model, card.plan.ndim)
+
+
+@lru_cache(maxsize=1)
+def laid_network(
+    path: Path, weights_sha256: str, tiling: Tiling, processor: Processor
+) -> TiledNetwork:
+    """The same, laid over volumes, with what it knows of flat ones."""
+    plan = read_card(path).plan
+    placed = network(path, weights_sha256, processor)
+    return TiledNetwork(placed, tiling, processor, plan.decision, plan.mask_dtype)
 
 
 def place_for(

@@ -40,7 +40,7 @@ class CaseWork:
 
     def done(self, row: Labelled) -> None:
         """Take note of a written piece; publish the mask after its last."""
-        self.ledger.record(row.unit, self.key, {"seconds": row.seconds})
+        self.ledger.record(row.unit, self.key, {"state": row.state, "seconds": row.seconds})
         del self.left[row.unit]
         self._publish_if_whole()
 

@@ -4,7 +4,7 @@ from pipeline.run.folder import RunDir
 from pipeline.run.inputs import InputsOutcome, predict_inputs
 from pipeline.run.settings import RunSettings
 from pipeline.run.settings_file import dump_settings, load_settings, parse_settings
-from pipeline.run.stages import STAGES, Outcome, Stage, outcome, run_stage
+from pipeline.run.stages import STAGES, Outcome, Stage, foresee, outcome, run_stage
 
 __all__ = [
     "STAGES",
@@ -14,6 +14,7 @@ __all__ = [
     "RunSettings",
     "Stage",
     "dump_settings",
+    "foresee",
     "load_settings",
     "outcome",
     "parse_settings",

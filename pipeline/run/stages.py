@@ -14,13 +14,14 @@ from pipeline.io.manifest import read_manifest, read_quarantine
 from pipeline.patches import patch
 from pipeline.plan_file import read_plan
 from pipeline.planning import plan
-from pipeline.predict import predict
+from pipeline.predict import Outlook, predict
+from pipeline.predict import foresee as foresee_prediction
+from pipeline.processor import best_processor
 from pipeline.report import report
 from pipeline.run.folder import RunDir
 from pipeline.run.settings import RunSettings
 from pipeline.run.settings_file import dump_settings
 from pipeline.score import headline, score
-from pipeline.tiled import best_processor
 from pipeline.training import train
 
 Stage = Literal["ingest", "plan", "patch", "train", "predict", "score", "report"]
@@ -149,6 +150,25 @@ def _predict(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         progress=progress,
     )
     return f"{len(masks)} mask{'s' * (len(masks) > 1)} in {masks[0].parent}"
+
+
+def foresee(settings: RunSettings) -> Outlook:
+    """Say what predicting the run's cases would take; nothing is written.
+
+    Raises:
+        NothingUsableError: There is no case.
+        ModelError: There is no usable model.
+    """
+    run = settings.dir
+    return foresee_prediction(
+        settings.predict,
+        settings.execute,
+        run_name=settings.name,
+        model=run.model,
+        manifest=run.manifest,
+        volumes=run.volumes,
+        output=run.predictions,
+    )
 
 
 def _score(settings: RunSettings, run: RunDir, progress: Progress) -> str:

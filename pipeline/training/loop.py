@@ -18,7 +18,8 @@ from pipeline.errors import TrainingError
 from pipeline.io.patch_store import PatchStore
 from pipeline.model_file import save_model
 from pipeline.plan_file import Plan
-from pipeline.tiled import Processor, Tiling
+from pipeline.processor import Processor
+from pipeline.tiled import Tiling
 from pipeline.training.checkpoint import TrainingState
 from pipeline.training.dataset import (
     Batches,

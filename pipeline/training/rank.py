@@ -16,7 +16,8 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from pipeline.plan_file import Plan
-from pipeline.tiled import Tiling, best_processor
+from pipeline.processor import best_processor
+from pipeline.tiled import Tiling
 from pipeline.training.distributed import joined
 from pipeline.training.loop import TrainTask, train_rank
 from pipeline.training.settings import TrainSettings

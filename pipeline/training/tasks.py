@@ -13,7 +13,7 @@ from pipeline.io.patch_store import PatchStore
 from pipeline.model_file import read_card
 from pipeline.network_tiling import plan_tiling
 from pipeline.plan_file import Plan
-from pipeline.tiled import best_processor
+from pipeline.processor import best_processor
 from pipeline.training.loop import TrainTask
 from pipeline.training.settings import TrainSettings
 

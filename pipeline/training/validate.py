@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import Network
-from pipeline.io.mask_store import mask_windows
 from pipeline.io.volume_store import VolumeStore
 from pipeline.metrics import ErrorSums, class_counts, confusion, mean
 from pipeline.plan_file import Plan
-from pipeline.planned_case import PlannedCase, predict_case
-from pipeline.tiled import Processor, Tiling
+from pipeline.planned_case import PlannedCase, mask_boxes, predict_case
+from pipeline.processor import Processor
+from pipeline.tiled import TiledNetwork, Tiling
 from pipeline.training.distributed import Ranks
 
 
@@ -57,8 +57,9 @@ def _case(
 ) -> NDArray[Any]:
     """A case's confusion matrix, (K, K), or the sums of its errors, (5,)."""
     case, total = PlannedCase.of(store, plan), _nothing(plan)
-    for window in mask_windows(store.grid.shape, plan.mask_dtype):
-        made = predict_case(model, case, window, tiling, processor, plan.decision)
+    network = TiledNetwork(model, tiling, processor, plan.decision, plan.mask_dtype)
+    for window in mask_boxes(case, plan, tiling):
+        made = predict_case(network, case, window)
         truth = store.read_truth(window)
         if plan.target:
             total += np.array(ErrorSums.of(made, truth).to_list())

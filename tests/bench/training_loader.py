@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipeline.tiled import best_processor
+from pipeline.processor import best_processor
 from pipeline.training.dataset import loader_workers
 from pipeline.training.distributed import environment
 from pipeline.training.loop import TrainTask

@@ -23,8 +23,8 @@ from pipeline.errors import SettingsError
 from pipeline.io.manifest import usable_cases
 from pipeline.io.volume_store import VolumeStore
 from pipeline.plan_file import Plan
+from pipeline.processor import best_processor
 from pipeline.space import Window
-from pipeline.tiled import best_processor
 from pipeline.training.dataset import loader_workers
 from pipeline.training.distributed import environment
 from tests.bench.nnunet_side import DATASET

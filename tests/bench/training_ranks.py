@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from pipeline.io.files import read_jsonl
-from pipeline.tiled import Processor, best_processor
+from pipeline.processor import Processor, best_processor
 from pipeline.training import log, loop, rank
 from pipeline.training.distributed import launch
 from tests.bench.training_run import BenchedRun

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pipeline.tiled import best_processor
+from pipeline.processor import best_processor
 from pipeline.training import loop
 from pipeline.training.distributed import joined
 from pipeline.training.rank import task_from_json

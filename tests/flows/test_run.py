@@ -23,6 +23,14 @@ def test_run_then_status_then_predict(alone: Segflow, segflow: Segflow, discs: P
     status = segflow("status", discs)
     assert (status.code, status.last) == (0, found.last)
 
+    foreseen = segflow("predict", discs, "--dry-run", "--json")
+    assert foreseen.code == 0 and "nothing written, 0 cases to predict" in foreseen.out
+    outlook = json.loads(foreseen.out)["outlook"]
+    assert (outlook["cases"], outlook["done"], outlook["tiles"]) == (0, CASES, 0)
+    foreseen = segflow("predict", discs, "--dry-run", "--set", "predict.precision=float16")
+    assert foreseen.last == f"complete: nothing written, {CASES} cases to predict"
+    assert f"{CASES} to predict, 0 up to date" in foreseen.out
+
     new = discs.parent / "data" / "images"
     output = discs.parent / "masks"
     predicted = segflow(

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.io.files import read_jsonl
 from pipeline.model_file import load_model
-from pipeline.tiled import best_processor, forward
+from pipeline.processor import best_processor, forward
 from pipeline.training import train
 from pipeline.training.loop import train_rank
 from tests.trained import small_plan

@@ -4,7 +4,7 @@ import torch
 
 from pipeline.execute import ExecuteSettings
 from pipeline.patches import PatchSettings, patch
-from pipeline.tiled import Processor
+from pipeline.processor import Processor
 from pipeline.training import TrainSettings
 from pipeline.training.distributed import Ranks
 from pipeline.training.loop import train_rank

@@ -15,8 +15,9 @@ from pipeline.network_tiling import plan_tiling
 from pipeline.normalise import Normalisation, Scaling
 from pipeline.plan_file import PlannedTarget
 from pipeline.planned_case import PlannedCase, predict_case
+from pipeline.processor import Processor
 from pipeline.space import Window
-from pipeline.tiled import Processor
+from pipeline.tiled import TiledNetwork
 from pipeline.training import bundle as code
 from pipeline.training.bundle import try_bundle, write_bundle
 from tests.trained import small_plan, write_model
@@ -106,7 +107,7 @@ def both(cases, tmp_path, plan, script=RUN):
         box = Window.whole(store.grid.shape)
         placed = CPU.place(model, plan.ndim)
         case = PlannedCase.of(store, plan)
-        own = predict_case(placed, case, box, tiling, CPU, plan.decision)
+        own = predict_case(TiledNetwork(placed, tiling, CPU, plan.decision), case, box)
         other = nib.load(masks / f"{name}.nii.gz")
         source = nib.load(images / f"{name}.nii.gz")
         assert np.allclose(other.affine, source.affine, atol=1e-5)

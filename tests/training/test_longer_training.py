@@ -12,7 +12,7 @@ from pipeline.errors import ModelError, TrainingError
 from pipeline.io.files import read_jsonl
 from pipeline.model_file import load_model, read_card
 from pipeline.plan_file import PlannedClass
-from pipeline.tiled import Processor
+from pipeline.processor import Processor
 from pipeline.training import train
 from pipeline.training.fine_tuning import start_from
 from pipeline.training.loop import train_rank

@@ -1,0 +1,71 @@
+"""How cases are predicted, decided before any voxel is read: where, and in what tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline import network_tiling
+from pipeline.execute import ExecuteSettings
+from pipeline.io.store import published_key
+from pipeline.io.volume_store import VolumeStore
+from pipeline.model_file import ModelCard
+from pipeline.plan_file import Plan
+from pipeline.planned_case import PlannedCase
+from pipeline.predict.pieces import CaseToPredict
+from pipeline.predict.settings import PredictSettings
+from pipeline.processor import Processor, best_processor
+from pipeline.space import Shape
+from pipeline.tiled import Tiling
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How cases are predicted."""
+
+    processor: Processor
+    """Where the network runs."""
+    tiling: Tiling
+    """How it is laid over volumes."""
+    largest: Shape
+    """Of the volumes, on each axis of the planned grid."""
+
+    def pass_bytes(self, plan: Plan) -> int:
+        """Bytes a forward pass is expected to hold, at most."""
+        return network_tiling.pass_bytes(plan, self.tiling, self.largest, self.processor.precision)
+
+
+def arrange(
+    cases: Sequence[CaseToPredict],
+    settings: PredictSettings,
+    execute: ExecuteSettings,
+    card: ModelCard,
+) -> Arrangement:
+    """Decide where and in what tiles; cases that do not fit the plan are passed over.
+
+    Raises:
+        SettingsError: ``settings.tile`` has other axes than the plan.
+    """
+    precision = settings.precision
+    if precision == "auto" and card.plan.target is not None:
+        precision = "float32"  # rounded to bfloat16, the numbers of a mask would lie in steps
+    processor = best_processor(card.plan.ndim, precision=precision)
+    largest = _largest(cases, card.plan)
+    workers = execute.cores if execute.on == "local" else 1
+    tiling = network_tiling.plan_tiling(
+        card.plan, processor.precision, settings.memory_gb, settings.tile, largest, workers
+    )
+    return Arrangement(processor, tiling, largest)
+
+
+def _largest(cases: Sequence[CaseToPredict], plan: Plan) -> Shape:
+    """The largest planned size on each axis, of the volumes that fit the plan."""
+    largest = (1,) * plan.ndim
+    for case in cases:
+        if published_key(case.store) is None:
+            continue
+        store = VolumeStore(case.store)
+        if plan.misfit(store.grid, len(store.channels)) is None:
+            shape = PlannedCase.of(store, plan).shape
+            largest = tuple(max(a, b) for a, b in zip(largest, shape, strict=True))
+    return largest
