@@ -66,7 +66,7 @@ def pass_memory(settings: ModelSettings, dtype: torch.dtype) -> PassMemory:
     fixed = max(0, less - int(per_voxel * prod(shapes[0])))
     output = output_shape(settings, shapes[1]) or shapes[1]
     middle = tuple((n // 2, n // 2 + 1) for n in output)
-    one = _peak(model, (1, *shapes[1]), dtype, learning=False, box=middle)
+    one = peak_activation_bytes(model, shapes[1], dtype, middle)
     return PassMemory(fixed, per_voxel, min(per_voxel, (one - fixed) / prod(shapes[1])))
 
 
@@ -95,7 +95,9 @@ def outline(settings: ModelSettings) -> Network:
         return build_model(settings)
 
 
-def peak_activation_bytes(model: Network, shape: Shape, dtype: torch.dtype) -> int:
+def peak_activation_bytes(
+    model: Network, shape: Shape, dtype: torch.dtype, box: Box | None = None
+) -> int:
     """Give the most bytes of tensors alive at once in a pass without gradients, in evaluation.
 
     Nothing is computed or allocated: shapes and layouts alone go through the network, as they do
@@ -108,11 +110,12 @@ def peak_activation_bytes(model: Network, shape: Shape, dtype: torch.dtype) -> i
         model: The network, (B, C, *S) -> (B, K, *S); it stays as it is, and may be on any device.
         shape: Spatial shape of the input, which has one batch entry, (Z, Y, X) or (Y, X).
         dtype: Of the arithmetic; other than float32 means autocast.
+        box: Of the output, what is wanted; None: all.
 
     Raises:
         ValueError: The network does not take this shape.
     """
-    return _peak(model, (1, *shape), dtype, learning=False)
+    return _peak(model, (1, *shape), dtype, learning=False, box=box)
 
 
 def _peak(

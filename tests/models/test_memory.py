@@ -1,7 +1,17 @@
+from math import prod
+
 import pytest
 import torch
 
-from models import build_model, peak_activation_bytes, preset, training_memory
+from models import (
+    build_model,
+    fitting_shape,
+    output_shape,
+    peak_activation_bytes,
+    preset,
+    training_memory,
+)
+from models.memory import pass_memory
 from models.settings import UNetSettings
 
 
@@ -54,3 +64,21 @@ def test_a_training_step_in_bfloat16_holds_less(name):
     settings = preset(name, 2, 1, 2)
     whole, half = (training_memory(settings, d).per_voxel for d in (torch.float32, torch.bfloat16))
     assert 0.4 < half / whole < 0.8
+
+
+@pytest.mark.parametrize("name", ["unet-small", "dynunet", "unet-2015"])
+def test_what_a_box_needs_is_never_more_than_foretold(name):
+    settings = preset(name, 2, 1, 2)
+    model, memory = build_model(settings), pass_memory(settings, torch.float32)
+    shape = fitting_shape(settings, (512, 512))
+    ends = output_shape(settings, shape)
+    found = []
+    for side in (32, 128, 256, min(ends)):
+        box = tuple(((n - side) // 2, (n + side) // 2) for n in ends)
+        around = zip(settings.total_stride, shape, strict=True)
+        wanted = prod(min(side + 2 * step, n) for step, n in around)
+        found.append(peak_activation_bytes(model, shape, torch.float32, box))
+        assert found[-1] <= memory.bytes(prod(shape), wanted)
+    # A U-Net of ours computes less for less; others compute all.
+    assert (found[0] < 0.7 * found[-1]) == (name == "unet-small")
+    assert (memory.per_shown < 0.7 * memory.per_voxel) == (name == "unet-small")
