@@ -202,7 +202,7 @@ def flat_value(voxels: NDArray[np.float32]) -> bytes | None:
     return None
 
 
-TEST_SIDE = {2: 1024, 3: 192}
+TEST_SIDE = {2: 1024, 3: 128}
 
 
 def seam_mismatch(network: TiledNetwork, read: Read, shape: Shape) -> dict[str, int]:

@@ -24,9 +24,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
 from math import prod
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +151,10 @@ def taken(folder: Path, shape: tuple[int, ...]) -> CaseToPredict:
     source.parent.mkdir(parents=True, exist_ok=True)
     voxels = np.random.default_rng(0).integers(0, 1000, shape[::-1], dtype=np.int16)
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), source)
-    classes = (ClassSettings(name="rest", values=(0,), background=True),)
+    names = ("rest", "one", "other")
+    classes = tuple(
+        ClassSettings(name=n, values=(i,), background=not i) for i, n in enumerate(names)
+    )
     data = DataSettings(root=str(source.parent), layout="pairs", masks=None, classes=classes)
     (task,) = plan_ingest(data, discover_images([source], data), folder / "volumes", cores=1)
     ingest_case(task)
@@ -159,12 +164,13 @@ def taken(folder: Path, shape: tuple[int, ...]) -> CaseToPredict:
 
 def stage(folder: Path, shape: tuple[int, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Predict one volume from its store to its mask, in this process, and say what it took."""
-    case = taken(folder, shape)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:  # its memory is its own
+        case = other.submit(taken, folder, shape).result()
     plan = the_plan()
     model = folder / "best.pt"
     state = random_network(plan).state_dict()
     save_model(model, state, plan, {"steps": 0, "position": 0, "val_score": None})
-    passes = []
+    passes: list[float] = []
 
     inside = UNet.inside
 
@@ -174,6 +180,9 @@ def stage(folder: Path, shape: tuple[int, ...], options: dict[str, Any]) -> dict
         return logits
 
     UNet.inside = watched  # type: ignore[method-assign]
+    if "threads" in options:
+        cores = options["threads"] * options["workers"]
+        os.cpu_count = lambda: cores  # type: ignore[assignment]  # what workers share
     settings = PredictSettings(tile=options.get("tile"), memory_gb=options.get("memory_gb"))
     execute = ExecuteSettings(on=options.get("on", "serial"), workers=options.get("workers"))
     seconds, _ = timed(
@@ -217,17 +226,20 @@ def main() -> None:
         return
     shape = tuple(given.shape)
 
+    large = tuple(2 * n for n in shape)
+
     def overlap() -> dict[str, Any]:
-        found = apart(shape, tile=[64, 128, 128])
+        found = apart(large, tile=[64, 128, 128])
         return {**found, "ratio": round(found["seconds"] / found["forward_s"], 3)}
 
     def memory() -> dict[str, Any]:
-        small, large = (apart(tuple(scale * n for n in shape), memory_gb=1.0) for scale in (1, 2))
-        return {"small": small, "large": large, "ratio": large["peak_bytes"] / small["peak_bytes"]}
+        one, eight = (apart(volume, memory_gb=0.5) for volume in (shape, large))
+        times = eight["peak_bytes"] / one["peak_bytes"]
+        return {"one": one, "eight": eight, "ratio": round(times, 3)}
 
     def workers() -> dict[str, Any]:
         options = {"on": "local", "tile": [64, 64, 64], "threads": 1}
-        one, two = (apart(shape, workers=n, **options) for n in (1, 2))
+        one, two = (apart(large, workers=n, **options) for n in (1, 2))
         return {"one": one, "two": two, "ratio": round(one["seconds"] / two["seconds"], 3)}
 
     parts: dict[str, Callable[[], dict[str, Any]]] = {
