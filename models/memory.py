@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_iter
 from models.base import Shape
 from models.build import build_model
 from models.network import Network
-from models.settings import ModelSettings
+from models.settings import EnsembleSettings, ModelSettings, UNetSettings
 from models.sizes import fitting_shape, output_shape
-from models.way_up import Box
+from models.way_up import Box, is_local, kept_features, rim
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 SIDES = {2: (64, 4096), 3: (64, 512)}
@@ -35,13 +35,21 @@ class PassMemory:
     per_voxel: float
     """For each voxel of the input, where all of the output is wanted."""
     per_shown: float
-    """What of this is held for each voxel of the input whatever is wanted of the output."""
+    """For each voxel of the input, whatever is wanted of the output: on the way down."""
+    per_kept: float = 0.0
+    """For each voxel of the input, what waits for the way up."""
+    rim: Shape = ()
+    """Voxels around what is wanted that are worked on besides, where not all is."""
 
     def bytes(self, voxels: int, wanted: int | None = None) -> int:
-        """Bytes for an input of so many voxels, of whose output so many are wanted; None: all."""
-        kept = voxels if wanted is None else wanted
-        more = self.per_voxel - self.per_shown
-        return self.fixed + int(self.per_shown * voxels + more * kept)
+        """Bytes for an input of so many voxels.
+
+        Of its output so many are wanted, with their rim; None: all.
+        """
+        if wanted is None:
+            return self.fixed + int(self.per_voxel * voxels)
+        up = self.per_kept * voxels + (self.per_voxel - self.per_kept) * wanted
+        return self.fixed + int(max(self.per_shown * voxels, up))
 
     def voxels(self, memory_bytes: float) -> int:
         """Voxels of the largest input that needs no more."""
@@ -67,7 +75,11 @@ def pass_memory(settings: ModelSettings, dtype: torch.dtype) -> PassMemory:
     output = output_shape(settings, shapes[1]) or shapes[1]
     middle = tuple((n // 2, n // 2 + 1) for n in output)
     one = peak_activation_bytes(model, shapes[1], dtype, middle)
-    return PassMemory(fixed, per_voxel, min(per_voxel, (one - fixed) / prod(shapes[1])))
+    per_shown = min(per_voxel, (one - fixed) / prod(shapes[1]))
+    unet = settings.member if isinstance(settings, EnsembleSettings) else settings
+    if not isinstance(unet, UNetSettings) or not is_local(unet):
+        return PassMemory(fixed, per_voxel, per_shown, 0.0, (0,) * settings.ndim)
+    return PassMemory(fixed, per_voxel, per_shown, dtype.itemsize * kept_features(unet), rim(unet))
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
 from models.base import Shape
@@ -63,6 +64,27 @@ def needs(settings: UNetSettings, shape: Sequence[int], box: Box) -> list[StageN
         found.append(StageNeed(given, below, enlarged))
         wanted = below
     return found
+
+
+def kept_features(settings: UNetSettings) -> float:
+    """Give the numbers that wait for the way up, for each voxel of the input."""
+    total, voxels = 0.0, 1
+    for features, strides in zip(settings.features, settings.strides, strict=True):
+        voxels *= prod(strides)
+        total += features / voxels
+    return total
+
+
+def rim(settings: UNetSettings) -> Shape:
+    """Give the voxels around a box of the output that the first stage works on besides."""
+    if len(settings.strides) == 1:
+        return (0,) * settings.ndim
+    found = []
+    for kernel, step in zip(settings.kernels[0], settings.strides[1], strict=True):
+        reach = settings.convs_per_stage * (kernel // 2)
+        beyond = settings.upsampling != "transposed" and step > 1
+        found.append((-(-reach // step) + beyond) * step)
+    return tuple(found)
 
 
 def _clipped(box: Sequence[tuple[int, int]], shape: Shape) -> Box:

@@ -27,6 +27,9 @@ ones, whose many small tensors leave holes in the heap. The default budget leave
 LARGEST = {2: (2048,) * 2, 3: (512,) * 3}
 """Of a volume, where nothing is known of those to come."""
 
+BOX_VOXELS = 32 * 2**20
+"""Most that is labelled before it is written, where neither a tile nor a shard is more."""
+
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -57,7 +60,7 @@ def pass_bytes(plan: Plan, tiling: Tiling, largest: Shape, precision: str) -> in
     if tiling.margin or tiling.blend == "gaussian":
         return memory.bytes(prod(tiling.shown(tiling.fitting(tiling.tile))))
     shown = _seen(tiling.tile, tiling.halo, tiling.fitting(largest))
-    return memory.bytes(prod(shown), prod(_seen(tiling.tile, tiling.stride, shown)))
+    return memory.bytes(prod(shown), prod(_seen(tiling.tile, memory.rim, shown)))
 
 
 def _seen(tile: Shape, beyond: Shape, limit: Shape) -> Shape:
@@ -72,6 +75,8 @@ def _pass_memory(plan: Plan, precision: str) -> PassMemory:
         int(tensors.fixed * BEYOND_TENSORS),
         tensors.per_voxel * BEYOND_TENSORS + logits,
         tensors.per_shown * BEYOND_TENSORS,
+        tensors.per_kept * BEYOND_TENSORS,
+        tensors.rim,
     )
 
 
@@ -116,12 +121,12 @@ def plan_tiling(
         return Tiling("exact", stride, reach, fitted(tile, stride))
     budget, memory = _budget(memory_gb, workers), _pass_memory(plan, precision)
     limit = fitted(largest or LARGEST[plan.ndim], stride)
-    # The way up is computed for what is kept, and a stride around it, where the network can.
+    # The way up is computed for what is kept, and its rim, where the network can.
     ways = 2 if memory.per_shown < memory.per_voxel else 0
 
     def needs(tile: Shape) -> Need:
         shown = _seen(tile, reach, limit)
-        kept = prod(_seen(tile, stride, shown))
+        kept = prod(_seen(tile, memory.rim, shown))
         return Need(memory.bytes(prod(shown), kept), prod(shown) + ways * kept)
 
     unit = choose_layout(limit, plan.mask_dtype).write
@@ -205,11 +210,18 @@ def choose_tile(
     axes = [_sizes(n, u, s) for n, u, s in zip(limit, unit, stride, strict=True)]
     best: tuple[float, int, Shape] | None = None
     for tile in product(*axes):
+        if prod(_boxed(tile, unit, limit)) > max(BOX_VOXELS, prod(unit), prod(tile)):
+            continue
         need = needs(tile)
         rank = (need.work / prod(tile), need.bytes, tile)
         if need.bytes <= budget and (best is None or rank < best):
             best = rank
     return None if best is None else best[2]
+
+
+def _boxed(tile: Shape, unit: Shape, limit: Shape) -> Shape:
+    """The box of whole units that a tile is a part of."""
+    return tuple(min(n, size) for n, size in zip(limit, fitted(tile, unit), strict=True))
 
 
 def _sizes(limit: int, unit: int, stride: int) -> list[int]:

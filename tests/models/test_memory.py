@@ -75,8 +75,8 @@ def test_what_a_box_needs_is_never_more_than_foretold(name):
     found = []
     for side in (32, 128, 256, min(ends)):
         box = tuple(((n - side) // 2, (n + side) // 2) for n in ends)
-        around = zip(settings.total_stride, shape, strict=True)
-        wanted = prod(min(side + 2 * step, n) for step, n in around)
+        around = zip(memory.rim, shape, strict=True)
+        wanted = prod(min(side + 2 * rim, n) for rim, n in around)
         found.append(peak_activation_bytes(model, shape, torch.float32, box))
         assert found[-1] <= memory.bytes(prod(shape), wanted)
     # A U-Net of ours computes less for less; others compute all.
