@@ -238,7 +238,7 @@ def main() -> None:
         return {"one": one, "eight": eight, "ratio": round(times, 3)}
 
     def workers() -> dict[str, Any]:
-        options = {"on": "local", "tile": [64, 64, 64], "threads": 1}
+        options = {"on": "local", "tile": [128, 128, 128], "threads": 1}
         one, two = (apart(large, workers=n, **options) for n in (1, 2))
         return {"one": one, "two": two, "ratio": round(one["seconds"] / two["seconds"], 3)}
 
