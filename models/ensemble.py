@@ -1,6 +1,7 @@
 """Several networks as one: the mean of their logits."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -32,11 +33,7 @@ class Ensemble(Network):
 
     def inside(self, x: Tensor, box: Box) -> Tensor:
         """Give the mean of the members' logits in a box."""
-        return self._mean(member.inside(x, box) for member in self._networks)
-
-    @property
-    def _networks(self) -> Iterator[Network]:
-        return (member for member in self.members if isinstance(member, Network))
+        return self._mean(cast(Network, member).inside(x, box) for member in self.members)
 
     def _mean(self, logits: Iterable[Tensor]) -> Tensor:
         total: Tensor | None = None

@@ -107,7 +107,12 @@ def plan_tiling(
 
     Returns:
         Exact tiles where the network allows them, else Gaussian ones of the training patch's size.
+
+    Raises:
+        SettingsError: ``tile`` has other axes than the plan.
     """
+    if tile is not None and len(tile) != plan.ndim:
+        raise SettingsError(f"predict.tile {tile} has {len(tile)} axes, the plan {plan.ndim}")
     if any(plan.margin):
         return _unpadded_tiling(plan, precision, memory_gb, tile, largest, workers)
     network = outline(plan.network)
@@ -115,8 +120,6 @@ def plan_tiling(
     if not tiles_exactly(network):
         return Tiling("gaussian", stride, (0,) * plan.ndim, plan.patch_shape)
     reach = halo(network)
-    if tile is not None and len(tile) != plan.ndim:
-        raise SettingsError(f"predict.tile {tile} has {len(tile)} axes, the plan {plan.ndim}")
     if tile is not None:
         return Tiling("exact", stride, reach, fitted(tile, stride))
     budget, memory = _budget(memory_gb, workers), _pass_memory(plan, precision)

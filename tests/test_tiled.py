@@ -17,6 +17,7 @@ from models import (
     output_shape,
     total_stride,
 )
+from pipeline.errors import SettingsError
 from pipeline.network_tiling import Need, choose_tile, fitted, pass_bytes, plan_tiling
 from pipeline.processor import Processor, best_processor, cpu_has_bfloat16, forward
 from pipeline.space import Window, aligned_windows
@@ -292,3 +293,11 @@ def test_flat_surroundings_are_computed_once_and_right(monkeypatch):
     assert np.array_equal(made, whole_pass(model, voxels, CPU))
     # Tiles that see the noise, and of the others one for each way they meet the borders.
     assert len(shown) < 20 < 2 * 400 // 20
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_tile_of_other_axes_than_the_plan_is_refused(padding):
+    plan = small_plan(2)
+    network = plan.network.model_copy(update={"padding": padding, "downsampling": "max_pool"})
+    with pytest.raises(SettingsError, match="has 3 axes, the plan 2"):
+        plan_tiling(plan.model_copy(update={"network": network}), "float32", tile=(8, 8, 8))

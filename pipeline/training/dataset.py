@@ -7,9 +7,9 @@ nor an interruption changes what the network sees.
 Patches are read one by one from the patch store, in an order over all of them. Measured on
 hippocampus, one process (tests/bench/results/training-2026-11-22.json): 59 augmented patches/s so,
 55 as windows of the volumes, 83 as whole shards that are mixed in memory, and 8 are learnt from on
-two cores. Windows cost most, and resampled cases would cost far more. Whole shards save what need
-not be paid at all from the second pass on, since patches stay in memory, and they would tie the
-order to the shards.
+two cores. Windows cost most, and those of resampled cases would be resampled every time. Whole
+shards save what need not be paid at all from the second pass on, since patches stay in memory, and
+they would tie the order to the shards.
 """
 
 from __future__ import annotations
