@@ -238,44 +238,31 @@ def test_what_holds_no_data_is_not_computed_and_the_ledger_says_so(
 
 
 def test_a_dry_run_tells_the_passes_that_prediction_makes(run, monkeypatch):
-    def look():
-        return foresee(
-            PredictSettings(tile=(24, 24, 24)),
-            SERIAL,
-            run_name="test",
-            model=run / "best.pt",
-            manifest=run / "manifest.jsonl",
-            volumes=run / "volumes",
-            output=run / "predictions",
-        )
-
+    settings = PredictSettings(tile=(24, 24, 24))
+    places = {
+        "model": run / "best.pt",
+        "manifest": run / "manifest.jsonl",
+        "volumes": run / "volumes",
+        "output": run / "predictions",
+    }
     shown = []
 
     def counting(model, batch, *rest):
         shown.append(prod(batch.shape[2:]))
         return forward(model, batch, *rest)
 
-    outlook = look()
+    outlook = foresee(settings, SERIAL, run_name="test", **places)
     assert not (run / "predictions").exists() and not (run / "ledger").exists()
     assert (outlook.cases, outlook.done, outlook.refused) == (3, 0, 0)
     assert outlook.pieces == 3 * 6 and outlook.voxels == 3 * prod(SHAPE)
     monkeypatch.setattr("pipeline.tiled.forward", counting)
     monkeypatch.setattr("pipeline.predict.stage.self_test", lambda *_: None)
-    predict(
-        PredictSettings(tile=(24, 24, 24)),
-        SERIAL,
-        run_name="test",
-        model=run / "best.pt",
-        manifest=run / "manifest.jsonl",
-        quarantine=run / "quarantine.jsonl",
-        volumes=run / "volumes",
-        output=run / "predictions",
-        ledger=run / "ledger",
-    )
+    records = {"quarantine": run / "quarantine.jsonl", "ledger": run / "ledger"}
+    predict(settings, SERIAL, run_name="test", **places, **records)
     assert outlook.tiles == len(shown)
     assert outlook.redundancy == pytest.approx(sum(shown) / outlook.voxels)
     assert outlook.seconds > 0
-    again = look()
+    again = foresee(settings, SERIAL, run_name="test", **places)
     assert (again.cases, again.done, again.tiles, again.seconds) == (0, 3, 0, 0.0)
 
 
