@@ -4,6 +4,7 @@ from models.build import build_model
 from models.decision import Decision
 from models.ensemble import Ensemble
 from models.exports import Exported, ExportError, to_torchscript, torchscript_bytes
+from models.flip_mean import FlipMean
 from models.geometry import halo, reach, receptive_field, tiles_exactly, total_stride
 from models.losses import DiceCELoss, LossSettings
 from models.memory import outline, peak_activation_bytes, training_memory
@@ -23,6 +24,7 @@ __all__ = [
     "EnsembleSettings",
     "ExportError",
     "Exported",
+    "FlipMean",
     "LossSettings",
     "Mirrored",
     "ModelSettings",

@@ -1,10 +1,11 @@
-"""Several networks as one: the mean of their logits."""
+"""Several networks as one: the mean of what they say."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
 
+from models.averages import average
 from models.network import Network
 from models.settings import EnsembleSettings
 from models.way_up import Box
@@ -13,8 +14,8 @@ from models.way_up import Box
 class Ensemble(Network):
     """Networks of one kind, such as those of the folds of a cross-validation, asked together.
 
-    Logits are averaged, as nnU-Net does (Isensee et al. 2021): a mean of linear outputs is one, so
-    that tiles meet, values of a regression are averaged too, and one decision follows.
+    Probabilities are averaged, of a regression values; given as logits again, so that it is one
+    network like any other and one decision follows.
 
     Args:
         settings: What a member is, and how many there are.
@@ -28,16 +29,10 @@ class Ensemble(Network):
         self.members = nn.ModuleList(members)
 
     def compute(self, x: Tensor) -> Tensor:
-        """Give the mean of the members' logits, (B, K, *S) float32."""
-        return self._mean(member(x) for member in self.members)
+        """Give the members' mean, as logits, (B, K, *S) float32."""
+        return average((member(x) for member in self.members), self.settings.average)
 
     def inside(self, x: Tensor, box: Box) -> Tensor:
-        """Give the mean of the members' logits in a box."""
-        return self._mean(cast(Network, member).inside(x, box) for member in self.members)
-
-    def _mean(self, logits: Iterable[Tensor]) -> Tensor:
-        total: Tensor | None = None
-        for one in logits:
-            total = one.float() if total is None else total + one.float()
-        assert total is not None
-        return total / len(self.members)
+        """Give a box of the members' mean."""
+        asked = (cast(Network, member).inside(x, box) for member in self.members)
+        return average(asked, self.settings.average)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.base import NetworkSettings, Shape
 from models.ensemble import Ensemble
+from models.flip_mean import FlipMean
 from models.network import Network
 from models.twin import (
     RUNNING_NORMS,
@@ -139,6 +140,8 @@ def _influence(model: nn.Module) -> tuple[Influence, ...]:
         )
     if isinstance(model, Ensemble):
         return _influence(model.members[0])
+    if isinstance(model, FlipMean):
+        return _influence(model.network)
     if isinstance(model, Network):
         return _influence_of(type(model), model.settings)
     return _measured(model)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from models.averages import Average
 from models.base import Count, NetworkSettings, Shape
 from models.encoder_settings import EncoderUNetSettings
 from models.unet_settings import UNetSettings
@@ -30,7 +31,7 @@ OneNetwork: TypeAlias = Annotated[
 
 
 class EnsembleSettings(NetworkSettings):
-    """Networks of the same settings and other weights, whose logits are averaged."""
+    """Networks of the same settings and other weights, asked together."""
 
     kind: Literal["ensemble"] = "ensemble"
     """Which network this is."""
@@ -38,12 +39,14 @@ class EnsembleSettings(NetworkSettings):
     """Each of them."""
     count: Count
     """How many."""
+    average: Average = "linear"
+    """What is averaged: probabilities of classes, of regions, or the outputs themselves."""
 
     @classmethod
-    def of(cls, member: OneNetwork, count: int) -> Self:
+    def of(cls, member: OneNetwork, count: int, average: Average = "linear") -> Self:
         """So many networks of these settings."""
         ends = {name: getattr(member, name) for name in ("ndim", "in_channels", "out_channels")}
-        return cls(**ends, member=member, count=count)
+        return cls(**ends, member=member, count=count, average=average)
 
     @model_validator(mode="after")
     def _same_ends(self) -> Self:

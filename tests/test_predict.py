@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, SettingsError
 from pipeline.execute import ExecuteSettings
 from pipeline.ingest import ingest_images
 from pipeline.io.discover import discover_images
-from pipeline.io.files import read_jsonl
+from pipeline.io.files import read_json, read_jsonl, write_json
 from pipeline.io.layout import choose_layout
 from pipeline.io.manifest import usable_cases
 from pipeline.io.mask_store import MaskStore, mask_windows
@@ -279,3 +279,22 @@ def test_boxes_grow_with_the_tile_and_cover_a_mask_in_whole_shards():
         assert len(boxes) == count
         assert sum(box.size for box in boxes) == prod(shape)
         assert all(a % u == 0 for box in boxes for a, u in zip(box.start, unit, strict=True))
+
+
+def test_mirror_images_are_asked_about_and_make_another_mask(run, tree):
+    done = go(run)
+    plain = tree(run / "masks")
+    go(run, mirror=True)
+    assert tree(run / "masks") != plain
+    assert MaskStore(done.masks[0]).attributes["mirrored"]
+    go(run)
+    assert tree(run / "masks") == plain
+
+
+def test_mirror_images_are_refused_where_the_model_never_learnt_of_them(run):
+    sidecar = run / "best.json"
+    card = read_json(sidecar)
+    card["training"]["mirrored"] = False
+    write_json(sidecar, card)
+    with pytest.raises(SettingsError, match="not trained on mirror images: train it with"):
+        go(run, mirror=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models import (
     Decision,
+    FlipMean,
     UNetSettings,
     build_model,
     fitting_shape,
@@ -70,6 +71,17 @@ def test_tiles_of_any_size_give_the_labels_of_one_pass_in_3d(shape, tile):
         read, shape, Window.whole(shape)
     )
     assert np.array_equal(labels, whole_pass(model, voxels, CPU))
+
+
+@pytest.mark.parametrize("shape", [(37, 51), (17, 30, 23)])
+def test_tiles_of_an_image_and_its_mirror_images_are_exact_too(shape):
+    network = random_network(small_plan(len(shape)))
+    model = FlipMean(network, "softmax").eval()
+    voxels, read = noise(shape)
+    laid = TiledNetwork(model, exact(model, (8,) * len(shape)), CPU, SOFTMAX)
+    labels = laid.fill(read, shape, Window.whole(shape))
+    assert np.array_equal(labels, whole_pass(model, voxels, CPU))
+    assert not np.array_equal(labels, whole_pass(network, voxels, CPU))
 
 
 def test_a_halo_one_stride_too_narrow_does_change_labels():

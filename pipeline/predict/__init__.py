@@ -1,7 +1,7 @@
 """Volume store + checkpoint → mask store."""
 
+from pipeline.predict.arrangement import CaseToPredict
 from pipeline.predict.outlook import Outlook, foresee
-from pipeline.predict.pieces import CaseToPredict
 from pipeline.predict.settings import PredictSettings
 from pipeline.predict.stage import STAGE, Predicted, predict, predict_cases
 

@@ -1,18 +1,20 @@
-"""How cases are predicted, decided before any voxel is read: where, and in what tiles."""
+"""How cases are predicted, decided before any voxel is read: by what, where, in what tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from models import FlipMean, outline
 from pipeline import network_tiling
+from pipeline.errors import SettingsError
 from pipeline.execute import ExecuteSettings
 from pipeline.io.store import published_key
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard
 from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase
-from pipeline.predict.pieces import CaseToPredict
 from pipeline.predict.settings import PredictSettings
 from pipeline.processor import Processor, best_processor
 from pipeline.space import Shape
@@ -20,9 +22,27 @@ from pipeline.tiled import Tiling
 
 
 @dataclass(frozen=True)
-class Arrangement:
-    """How cases are predicted."""
+class CaseToPredict:
+    """A case and where its mask goes."""
 
+    case: str
+    """Case id."""
+    store: Path
+    """Its volume store."""
+    final: Path
+    """Its mask store."""
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How cases are predicted. A plain value: it travels to workers."""
+
+    model: Path
+    """Weights."""
+    weights_sha256: str
+    """Their digest."""
+    mirror: bool
+    """Whether the network is asked about mirror images too."""
     processor: Processor
     """Where the network runs."""
     tiling: Tiling
@@ -39,13 +59,17 @@ def arrange(
     cases: Sequence[CaseToPredict],
     settings: PredictSettings,
     execute: ExecuteSettings,
+    model: Path,
     card: ModelCard,
 ) -> Arrangement:
     """Decide where and in what tiles; cases that do not fit the plan are passed over.
 
     Raises:
-        SettingsError: ``settings.tile`` has other axes than the plan.
+        SettingsError: ``settings.tile`` has other axes than the plan, or mirror images were never
+            trained on.
     """
+    if settings.mirror:
+        _check_mirrors(card)
     precision = settings.precision
     if precision == "auto" and card.plan.target is not None:
         precision = "float32"  # rounded to bfloat16, the numbers of a mask would lie in steps
@@ -55,7 +79,20 @@ def arrange(
     tiling = network_tiling.plan_tiling(
         card.plan, processor.precision, settings.memory_gb, settings.tile, largest, workers
     )
-    return Arrangement(processor, tiling, largest)
+    return Arrangement(model, card.weights_sha256, settings.mirror, processor, tiling, largest)
+
+
+def _check_mirrors(card: ModelCard) -> None:
+    """Refuse to ask a network about mirror images that cannot answer."""
+    if not card.training.get("mirrored", True):
+        raise SettingsError(
+            "predict.mirror is set, but the model was not trained on mirror images: train it with "
+            "train.mirror: all, or leave predict.mirror at false"
+        )
+    try:
+        FlipMean(outline(card.plan.network), card.plan.decision.kind)
+    except ValueError as error:
+        raise SettingsError(f"predict.mirror: {error}; leave it at false") from error
 
 
 def _largest(cases: Sequence[CaseToPredict], plan: Plan) -> Shape:

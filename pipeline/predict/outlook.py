@@ -21,7 +21,7 @@ from pipeline.predict.arrangement import Arrangement, arrange
 from pipeline.predict.pieces import plan_predict
 from pipeline.predict.settings import PredictSettings
 from pipeline.predict.stage import cases_of
-from pipeline.predict.tasks import network
+from pipeline.predict.tasks import laid_network
 from pipeline.processor import forward
 from pipeline.space import HaloTile
 
@@ -79,13 +79,13 @@ def foresee(
     """
     card = read_card(model)
     cases = cases_of(usable_cases(manifest, settings.splits, volumes), volumes, output, card)
-    arranged = arrange(cases, settings, execute, card)
+    arranged = arrange(cases, settings, execute, model, card)
     tiling, processor = arranged.tiling, arranged.processor
     done = refused = pieces = 0
     tiles: list[HaloTile] = []
     for case in cases:
         try:
-            spec, boxes = plan_predict(case, card, tiling, processor, run_name)
+            spec, boxes = plan_predict(case, card, arranged, run_name)
         except (CaseError, StoreError):
             refused += 1
             continue
@@ -99,7 +99,7 @@ def foresee(
     voxels = sum(tile.write.size for tile in tiles)
     seconds = 0.0
     if tiles:
-        placed = network(model, card.weights_sha256, processor)
+        placed = laid_network(arranged).model
         largest = max(tiles, key=tiling.shown_voxels)
         shape = tiling.shown(tiling.fitting(largest.read.shape))
         noise = np.random.default_rng(0).normal(size=(1, len(card.plan.channels), *shape))

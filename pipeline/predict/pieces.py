@@ -11,24 +11,11 @@ from pipeline.io.mask_store import MaskSpec
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, versions
 from pipeline.planned_case import PlannedCase, mask_boxes
-from pipeline.processor import Processor
+from pipeline.predict.arrangement import Arrangement, CaseToPredict
 from pipeline.space import Window
-from pipeline.tiled import Tiling
 
 VERSION = 2
 """Raised when the same volume and weights would give another mask."""
-
-
-@dataclass(frozen=True)
-class CaseToPredict:
-    """A case and where its mask goes."""
-
-    case: str
-    """Case id."""
-    store: Path
-    """Its volume store."""
-    final: Path
-    """Its mask store."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class Piece:
 
 
 def plan_predict(
-    case: CaseToPredict, card: ModelCard, tiling: Tiling, processor: Processor, run_name: str
+    case: CaseToPredict, card: ModelCard, arranged: Arrangement, run_name: str
 ) -> tuple[MaskSpec, list[Piece]]:
     """A case's mask and the pieces to label; attributes only, no voxel.
 
@@ -60,7 +47,7 @@ def plan_predict(
         CaseError: The volume has other axes or channels than the plan.
     """
     volume = VolumeStore(case.store)
-    plan = card.plan
+    plan, tiling, processor = card.plan, arranged.tiling, arranged.processor
     if misfit := plan.misfit(volume.grid, len(volume.channels)):
         raise CaseError(f"{misfit}.", "Predict it with a model trained on images like it.")
     key = digest(
@@ -72,6 +59,7 @@ def plan_predict(
         tiling.to_json() if tiling.blend == "gaussian" else tiling.blend,
         processor.precision,
         processor.channels_last,
+        *(["mirrored"] if arranged.mirror else []),
     )
     provenance = {
         "run": run_name,
@@ -84,6 +72,7 @@ def plan_predict(
         if tiling.blend == "gaussian"
         else {k: v for k, v in tiling.to_json().items() if k != "tile"},
         "precision": processor.precision,
+        "mirrored": arranged.mirror,
         "versions": versions(),
     }
     target = None if plan.target is None else plan.target.name

@@ -24,6 +24,10 @@ class PredictSettings(BaseModel):
     allows. Any tile gives the same mask."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """What one forward pass may hold; null: an eighth of the machine's memory."""
+    mirror: bool = False
+    """Ask the network about every image flipped along each of its axes too, and average the
+    probabilities: four times the work in 2-D, eight times in 3-D. For models that were trained on
+    mirrored images."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it,
     but float32 in a regression."""

@@ -17,22 +17,20 @@ from pipeline.io.store import published_key
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, read_card
 from pipeline.network_tiling import process_bytes
+from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase, self_test
-from pipeline.predict.arrangement import Arrangement, arrange
-from pipeline.predict.pieces import CaseToPredict, Piece, plan_predict
+from pipeline.predict.arrangement import Arrangement, CaseToPredict, arrange
+from pipeline.predict.pieces import Piece, plan_predict
 from pipeline.predict.settings import PredictSettings
 from pipeline.predict.tasks import (
     IN_HAND,
     Labelled,
     laid_network,
     make_tasks,
-    network,
     place_for,
     predict_shards,
 )
 from pipeline.predict.work import CaseWork
-from pipeline.processor import Processor
-from pipeline.tiled import Tiling
 
 STAGE = "predict"
 
@@ -121,14 +119,13 @@ def predict_cases(
     """
     started = time.monotonic()
     card = read_card(model)
-    arranged = arrange(cases, settings, execute, card)
-    tiling, processor = arranged.tiling, arranged.processor
-    network(model, card.weights_sha256, processor)  # damaged weights are no case's fault
+    arranged = arrange(cases, settings, execute, model, card)
+    laid_network(arranged)  # damaged weights are no case's fault
     refused: dict[str, CaseError] = {}
     works: dict[Path, CaseWork] = {}
     for case in cases:
         try:
-            spec, pieces = plan_predict(case, card, tiling, processor, run_name)
+            spec, pieces = plan_predict(case, card, arranged, run_name)
         except CaseError as error:
             refused[case.case] = error
             continue
@@ -139,8 +136,8 @@ def predict_cases(
             record = Ledger(ledger / STAGE / card.model_id / f"{case.case}.jsonl")
             works[case.final] = CaseWork.begin(case, spec, pieces, record)
     todo = [piece for work in works.values() for piece in work.left.values()]
-    place = place_for(execute, processor, todo)
-    tasks = make_tasks(todo, model, card, tiling, processor, place)
+    place = place_for(execute, arranged.processor, todo)
+    tasks = make_tasks(todo, arranged, card.plan, place)
     baseline, peak, ready = process_bytes(), 0, 0
     for done in run_tasks(predict_shards, tasks, place, IN_HAND):
         rows = done.row or [Labelled.failed(p, done.error) for p in done.task.pieces]
@@ -154,7 +151,7 @@ def predict_cases(
             else:
                 refused[work.case.case] = row.error
     if todo:
-        seam = _self_test(todo, refused, model, card, tiling, processor)
+        seam = _self_test(todo, refused, arranged, card.plan)
         facts: dict[str, Any] = {"seam": seam, "cases": len(works), "peak_bytes": peak}
         facts |= {"voxels": sum(p.window.size for p in todo), "seconds": time.monotonic() - started}
         write_json(ledger / f"{STAGE}.json", _record(card, arranged, baseline) | facts)
@@ -169,17 +166,15 @@ def predict_cases(
 def _self_test(
     todo: Sequence[Piece],
     refused: dict[str, CaseError],
-    model: Path,
-    card: ModelCard,
-    tiling: Tiling,
-    processor: Processor,
+    arranged: Arrangement,
+    plan: Plan,
 ) -> dict[str, int] | None:
     """Labels that differ between tiles and one pass, on the first good case's real voxels."""
     piece = next((p for p in todo if p.final.stem not in refused), None)
     if piece is None:
         return None
-    case = PlannedCase.of(VolumeStore(piece.store), card.plan)
-    return self_test(laid_network(model, card.weights_sha256, tiling, processor), case)
+    case = PlannedCase.of(VolumeStore(piece.store), plan)
+    return self_test(laid_network(arranged), case)
 
 
 def _record(card: ModelCard, arranged: Arrangement, baseline: int) -> dict[str, Any]:

@@ -14,17 +14,18 @@ from typing import Literal
 
 import torch
 
-from models import Network
+from models import FlipMean
 from pipeline.errors import CaseError
 from pipeline.execute import ExecuteSettings, unexpected
 from pipeline.io.mask_store import MaskWriter
 from pipeline.io.volume_store import VolumeStore, no_label
-from pipeline.model_file import ModelCard, load_model, read_card
+from pipeline.model_file import load_model
 from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase, predict_case
+from pipeline.predict.arrangement import Arrangement
 from pipeline.predict.pieces import Piece
 from pipeline.processor import Processor
-from pipeline.tiled import TiledNetwork, Tiling
+from pipeline.tiled import TiledNetwork
 
 IN_HAND = 2
 """Pieces that a process works on at a time: the network is at one, the other read or written."""
@@ -36,18 +37,12 @@ TASK_VOXELS = 64 * 2**20
 class PredictTask:
     """Pieces to label one after the other: shards of a large volume, or several small volumes."""
 
-    model: Path
-    """Weights."""
-    weights_sha256: str
-    """Their digest: a worker keeps the network of the last digest it met."""
+    arranged: Arrangement
+    """How they are labelled: a worker keeps the network of the last arrangement it met."""
     plan: Plan
-    """Their plan."""
+    """The model's plan."""
     pieces: tuple[Piece, ...]
     """What to label."""
-    tiling: Tiling
-    """How the network is laid over the volume."""
-    processor: Processor
-    """Where it runs."""
     threads: int | None
     """Threads of the network; None: as the process has them."""
 
@@ -79,7 +74,7 @@ def predict_shards(task: PredictTask) -> list[Labelled]:
     """Label and write the pieces of one task; a piece that fails does not stop its neighbours."""
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    laid = laid_network(task.model, task.weights_sha256, task.tiling, task.processor)
+    laid = laid_network(task.arranged)
 
     def label(piece: Piece) -> Labelled:
         try:
@@ -108,20 +103,13 @@ def _label(piece: Piece, laid: TiledNetwork, plan: Plan) -> Labelled:
 
 
 @lru_cache(maxsize=1)
-def network(path: Path, weights_sha256: str, processor: Processor) -> Network:
-    """The trained network, placed; kept by the process between tasks."""
-    model, card = load_model(path)
-    return processor.place(model, card.plan.ndim)
-
-
-@lru_cache(maxsize=1)
-def laid_network(
-    path: Path, weights_sha256: str, tiling: Tiling, processor: Processor
-) -> TiledNetwork:
-    """The same, laid over volumes, with what it knows of flat ones."""
-    plan = read_card(path).plan
-    placed = network(path, weights_sha256, processor)
-    return TiledNetwork(placed, tiling, processor, plan.decision, plan.mask_dtype)
+def laid_network(arranged: Arrangement) -> TiledNetwork:
+    """The trained network, placed and laid over volumes; kept by the process between tasks."""
+    network, card = load_model(arranged.model)
+    plan, processor = card.plan, arranged.processor
+    asked = FlipMean(network, plan.decision.kind) if arranged.mirror else network
+    placed = processor.place(asked, plan.ndim)
+    return TiledNetwork(placed, arranged.tiling, processor, plan.decision, plan.mask_dtype)
 
 
 def place_for(
@@ -140,10 +128,8 @@ def place_for(
 
 def make_tasks(
     todo: Sequence[Piece],
-    model: Path,
-    card: ModelCard,
-    tiling: Tiling,
-    processor: Processor,
+    arranged: Arrangement,
+    plan: Plan,
     place: ExecuteSettings,
 ) -> list[PredictTask]:
     """Put pieces together into tasks that are worth sending, and few enough to balance."""
@@ -160,7 +146,4 @@ def make_tasks(
             held = 0
         groups[-1].append(piece)
         held += piece.window.size
-    return [
-        PredictTask(model, card.weights_sha256, card.plan, tuple(group), tiling, processor, threads)
-        for group in groups
-    ]
+    return [PredictTask(arranged, plan, tuple(group), threads) for group in groups]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pipeline.io.ledger import Ledger
 from pipeline.io.mask_store import MaskSpec, MaskWriter
 from pipeline.io.store import partial_key
-from pipeline.predict.pieces import CaseToPredict, Piece
+from pipeline.predict.arrangement import CaseToPredict
+from pipeline.predict.pieces import Piece
 from pipeline.predict.tasks import Labelled
 
 

@@ -149,6 +149,7 @@ def train_rank(task: TrainTask, ranks: Ranks, processor: Processor) -> None:
                 log.validation(step, state.position, found)
                 if state.improved(found["score"], step) and ranks.first:
                     facts = {"steps": step, "position": state.position, "val_score": found["score"]}
+                    facts["mirrored"] = settings.mirrors(plan.ndim)
                     if state.extended_at:
                         facts["extended_at"] = list(state.extended_at)
                     save_model(

@@ -111,3 +111,7 @@ class TrainSettings(BaseModel):
         if self.host >= self.hosts:
             raise ValueError(f"host {self.host} is none of {self.hosts} hosts, counted from 0")
         return self
+
+    def mirrors(self, ndim: int) -> bool:
+        """Whether patches of so many axes are flipped."""
+        return self.mirror == "all" or (self.mirror == "auto" and ndim == 2)

@@ -88,7 +88,7 @@ def _named(progress: Progress, task: TrainTask, checkpoints: Path) -> Progress:
 
 def _together(tasks: Sequence[TrainTask], cards: Sequence[ModelCard], folder: Path) -> ModelCard:
     """The networks of the folds as one model, ``best.pt``, with what they were judged at."""
-    key = digest([card.model_id for card in cards])
+    key = digest("mean of probabilities", [card.model_id for card in cards])
     finished, best = folder / "train.json", folder / "best.pt"
     if finished.exists() and (facts := read_json(finished)).get("key") == key:
         try:
@@ -99,7 +99,7 @@ def _together(tasks: Sequence[TrainTask], cards: Sequence[ModelCard], folder: Pa
             finished.unlink()  # put together once more
     plan = cards[0].plan
     assert not isinstance(plan.network, EnsembleSettings)
-    settings = EnsembleSettings.of(plan.network, len(cards))
+    settings = EnsembleSettings.of(plan.network, len(cards), plan.decision.kind)
     members = [load_model(task.checkpoints / "best.pt")[0] for task in tasks]
     ensemble = Ensemble(settings, members)
     judged = {t.checkpoints.name: c for t, c in zip(tasks, cards, strict=True)}
@@ -108,6 +108,7 @@ def _together(tasks: Sequence[TrainTask], cards: Sequence[ModelCard], folder: Pa
         "steps": sum(c.training["steps"] for c in cards),
         "position": sum(c.training["position"] for c in cards),
         "val_score": mean(scores),
+        "mirrored": all(c.training["mirrored"] for c in cards),
         "folds": {name: {"model_id": c.model_id, **c.training} for name, c in judged.items()},
     }
     save_model(best, ensemble.state_dict(), plan.model_copy(update={"network": settings}), training)

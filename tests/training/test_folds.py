@@ -62,8 +62,8 @@ def test_the_ensemble_is_the_mean_of_the_folds_networks(run, folds):
     members = [load_model(folder / f"fold-{fold}" / "best.pt")[0] for fold in sorted(folds)]
     x = torch.randn(2, 1, 16, 16, 24)
     with torch.no_grad():
-        expected = torch.stack([member.eval()(x) for member in members]).mean(0)
-        torch.testing.assert_close(ensemble.eval()(x), expected)
+        expected = torch.stack([member.eval()(x).softmax(1) for member in members]).mean(0)
+        torch.testing.assert_close(ensemble.eval()(x).softmax(1), expected)
     judged = card.training["folds"]
     assert card.training["steps"] == sum(fold["steps"] for fold in judged.values())
     scores = [judged[f"fold-{fold}"]["val_score"] for fold in sorted(folds)]

@@ -59,7 +59,7 @@ class Augment:
         return cls(
             plan.patch_shape,
             settings.augmentation,
-            settings.mirror == "all" or (settings.mirror == "auto" and plan.ndim == 2),
+            settings.mirrors(plan.ndim),
             plan.no_label,
             elastic=settings.elastic,
             mirrored=any(plan.margin),
