@@ -10,6 +10,8 @@ speed    voxels per second against MONAI's ``sliding_window_inference`` (96³, o
 tight    the same in tiles of an eighth of the volume, and labels that differ from one pass
 overlap  wall time of the whole stage, stores included, over the time of its forward passes
 memory   peak memory of the stage for a volume, and for one eight times as large
+huge     a volume of 1024 x 2048 x 2048 voxels, most of them of one value, labelled whole in a
+         process that may take no more than 4 GiB (RLIMIT_DATA)
 workers  one worker of one thread against two
 """
 
@@ -41,18 +43,21 @@ from pipeline.ingest.case import ingest_case
 from pipeline.ingest.ingest import plan_ingest
 from pipeline.io.dataset import ClassSettings, DataSettings
 from pipeline.io.discover import discover_images
+from pipeline.io.volume_writer import VolumeSpec, VolumeWriter
 from pipeline.model_file import save_model
 from pipeline.network_tiling import fitted
 from pipeline.plan_file import Plan
 from pipeline.predict import CaseToPredict, PredictSettings, predict_cases
 from pipeline.processor import best_processor
-from pipeline.space import Window
+from pipeline.space import Grid, Volume, Window
 from pipeline.tiled import TiledNetwork, Tiling
 from tests.bench.sides import ROOT
 from tests.bench.training import processor_name
 from tests.trained import random_network, small_plan
 
-GOALS = {"speed": 5.0, "tight": 3.0, "overlap": 1.05, "memory": 1.05, "workers": 1.9}
+GOALS = {"speed": 5.0, "tight": 3.0, "overlap": 1.05, "memory": 1.05, "workers": 1.9, "huge": 1.0}
+HUGE = (1024, 2048, 2048)
+LIMIT = 4 * 2**30
 
 
 def the_plan() -> Plan:
@@ -162,10 +167,29 @@ def taken(folder: Path, shape: tuple[int, ...]) -> CaseToPredict:
     return CaseToPredict(store.stem, store, folder / "masks" / store.name)
 
 
+def mostly_empty(folder: Path, shape: tuple[int, ...]) -> CaseToPredict:
+    """A volume store of this shape whose middle sixteenth is noise, and where its mask goes."""
+    store = folder / "volumes" / "huge.zarr"
+    grid = Grid(shape, tuple(map(tuple, np.eye(4).tolist())), "millimeter")
+    writer = VolumeWriter(store, VolumeSpec(grid, "int16", ("0",), None))
+    middle = Window(tuple(3 * n // 8 for n in shape), tuple(n // 4 for n in shape))
+    rng = np.random.default_rng(0)
+    for window in writer.windows():
+        if window.intersection(middle).size:
+            voxels = rng.integers(0, 1000, (1, *window.shape), np.int16)
+            writer.write(window, Volume(voxels, grid.cropped(window)))
+    moments = {"mean": 500.0, "std": 288.0, "percentiles": {}}
+    writer.finish({"channels": [moments]}, "huge", [])
+    return CaseToPredict("huge", store, folder / "masks" / store.name)
+
+
 def stage(folder: Path, shape: tuple[int, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Predict one volume from its store to its mask, in this process, and say what it took."""
+    made = mostly_empty if "limit" in options else taken
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:  # its memory is its own
-        case = other.submit(taken, folder, shape).result()
+        case = other.submit(made, folder, shape).result()
+    if "limit" in options:
+        resource.setrlimit(resource.RLIMIT_DATA, (options["limit"],) * 2)
     plan = the_plan()
     model = folder / "best.pt"
     state = random_network(plan).state_dict()
@@ -242,12 +266,18 @@ def main() -> None:
         one, two = (apart(large, workers=n, **options) for n in (1, 2))
         return {"one": one, "two": two, "ratio": round(one["seconds"] / two["seconds"], 3)}
 
+    def huge() -> dict[str, Any]:
+        found = apart(HUGE, memory_gb=1.0, limit=LIMIT)
+        ratio = round(found["peak_bytes"] / LIMIT, 3)
+        return {**found, "voxels_per_s": round(prod(HUGE) / found["seconds"]), "ratio": ratio}
+
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "speed": lambda: compared(shape, eighth=False),
         "tight": lambda: compared(shape, eighth=True),
         "overlap": overlap,
         "memory": memory,
         "workers": workers,
+        "huge": huge,
     }
     path = given.out or ROOT / f"tests/bench/results/predict-{date.today()}.json"
     result = json.loads(path.read_text()) if path.exists() else {}
