@@ -8,7 +8,7 @@ shown what it loses around each tile, mirrored at the volume's border, as Ronneb
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
@@ -124,7 +124,7 @@ class TiledNetwork:
             What was decided, of the box's shape; logits with their axis of classes in front.
         """
         if self.tiling.blend == "gaussian":
-            return self._blended(read, shape, write)
+            return self._blended(read, shape, write, wanted)
         result: NDArray[Any] | None = None
         for tile in self.tiling.tiles(write, shape):
             place = tile.write.relative_to(write).slices
@@ -168,28 +168,82 @@ class TiledNetwork:
             return read_mirrored(read, filled.grown(self.tiling.margin), shape)
         return read_padded(read, filled, shape)
 
-    def _blended(self, read: Read, shape: Shape, write: Window) -> NDArray[Any]:
+    def _blended(
+        self, read: Read, shape: Shape, write: Window, wanted: NDArray[np.bool_] | None
+    ) -> NDArray[Any]:
         """What follows from averaged logits of overlapping tiles.
 
         The tiles are those of the whole volume, whatever box is asked for, and are added in one
-        order, so that any partition of the volume gives the same result.
+        order, so that any partition of the volume gives the same result. Sums are held of a tile's
+        rows only: those above the next tile have met all of theirs.
         """
         tile, device = self.tiling.tile, self.processor.device
         weights = torch.as_tensor(np.array(gaussian_weights(tile)), device=device)
-        total: Tensor | None = None
+        sums: _Sums | None = None
+        result: NDArray[Any] | None = None
         for one in self.tiling.tiles(write, shape):
+            place = one.write.relative_to(write)
+            if wanted is not None and not wanted[place.slices].any():
+                continue
             voxels = self._shown(read, shape, one.read)
             logits = forward(self.model, voxels[None], self.processor)[0]
+            if sums is None:
+                sums = _Sums.of(logits, write.shape, tile[0])
+            for first, whole in sums.rows_above(place.start[0]):
+                result = self._keep(result, whole, first, write.shape)
             inside = one.write.relative_to(one.read).slices
-            if total is None:
-                total = logits.new_zeros((len(logits), *write.shape))
-                divisor = logits.new_zeros(write.shape)
-            place = one.write.relative_to(write).slices
-            total[(slice(None), *place)] += (logits * weights)[(slice(None), *inside)]
-            divisor[place] += weights[inside]
-        assert total is not None
-        made: NDArray[Any] = self.decide(total / divisor).cpu().numpy()
-        return made if self.dtype is None else made.astype(self.dtype)
+            weighed = weights[inside]
+            sums.add(place, logits[(slice(None), *inside)] * weighed, weighed)
+        if sums is None:
+            return np.zeros(write.shape, self.dtype or np.uint8)
+        for first, whole in sums.rows_above(write.shape[0]):
+            result = self._keep(result, whole, first, write.shape)
+        assert result is not None
+        return result
+
+    def _keep(
+        self, result: NDArray[Any] | None, logits: Tensor, first: int, shape: Shape
+    ) -> NDArray[Any]:
+        """Decide on rows of a box of this shape, and put them into its result."""
+        kept = self.decide(logits).cpu().numpy()
+        if result is None:
+            whole = (*kept.shape[: -len(shape)], *shape)
+            result = np.zeros(whole, self.dtype or kept.dtype)
+        rows = (slice(first, first + logits.shape[1]), *(slice(None) for _ in shape[1:]))
+        result[(..., *rows)] = kept  # type: ignore[index]
+        return result
+
+
+class _Sums:
+    """Weighted logits of overlapping tiles, added up in some rows of a box."""
+
+    def __init__(self, total: Tensor, divisor: Tensor, end: int) -> None:
+        self._total = total
+        self._divisor = divisor
+        self._first, self._end = 0, end
+
+    @classmethod
+    def of(cls, logits: Tensor, shape: Shape, rows: int) -> _Sums:
+        """Zeros for a box of this shape, in whose first axis no tile has more than ``rows``."""
+        held = (min(rows, shape[0]), *shape[1:])
+        return cls(logits.new_zeros((len(logits), *held)), logits.new_zeros(held), shape[0])
+
+    def add(self, place: Window, weighed: Tensor, weights: Tensor) -> None:
+        """Add a tile's part in a window of the box, whose rows are held."""
+        held = place.shifted((-self._first, *(0 for _ in place.shape[1:]))).slices
+        self._total[(slice(None), *held)] += weighed
+        self._divisor[held] += weights
+
+    def rows_above(self, row: int) -> Iterator[tuple[int, Tensor]]:
+        """The mean logits of held rows that lie above a row, and the first one's number."""
+        while self._first < row:
+            count = min(row - self._first, len(self._divisor), self._end - self._first)
+            yield self._first, self._total[:, :count] / self._divisor[:count]
+            for sums in (self._total.transpose(0, 1), self._divisor):
+                rest = sums[count:].clone()
+                sums[: len(rest)] = rest
+                sums[len(rest) :] = 0
+            self._first += count
 
 
 def flat_value(voxels: NDArray[np.float32]) -> bytes | None:

@@ -21,7 +21,7 @@ from models import (
 from pipeline.errors import SettingsError
 from pipeline.network_tiling import Need, choose_tile, fitted, pass_bytes, plan_tiling
 from pipeline.processor import Processor, best_processor, cpu_has_bfloat16, forward
-from pipeline.space import Window, aligned_windows
+from pipeline.space import Window, aligned_windows, gaussian_weights, tile_windows
 from pipeline.tiled import TiledNetwork, Tiling, seam_mismatch
 from tests.trained import random_network, small_plan
 
@@ -130,6 +130,30 @@ def test_blended_tiles_do_not_depend_on_how_the_volume_is_cut():
         assert np.array_equal(
             TiledNetwork(model, tiling, CPU, SOFTMAX).fill(read, shape, box), whole[box.slices]
         )
+
+
+@pytest.mark.parametrize("shape", [(50, 61), (21, 40, 30)])
+def test_blending_is_the_weighted_mean_of_all_tiles(shape):
+    ndim = len(shape)
+    model = random_network(small_plan(ndim, norm="instance"))
+    voxels, read = noise(shape)
+    tiling = Tiling("gaussian", (4,) * ndim, (0,) * ndim, (16,) * ndim)
+    weights = gaussian_weights((16,) * ndim)
+    total, divisor = np.zeros((3, *shape)), np.zeros(shape)
+    for window in tile_windows(shape, (16,) * ndim, (8,) * ndim):
+        part = (slice(None), *window.slices)
+        logits = forward(model, voxels[part][None], CPU)[0].numpy()
+        total[part] += logits * weights
+        divisor[window.slices] += weights
+    laid = TiledNetwork(model, tiling, CPU)
+    logits = laid.fill(read, shape, Window.whole(shape))
+    np.testing.assert_allclose(logits, total / divisor, rtol=1e-4, atol=1e-4)
+
+    wanted = np.zeros(shape, bool)
+    wanted[-10:, :9] = True
+    some = laid.fill(read, shape, Window.whole(shape), wanted)
+    assert np.array_equal(some[:, wanted], logits[:, wanted])
+    assert not np.array_equal(some, logits)
 
 
 def test_the_self_test_counts_no_seam_for_exact_tiles_and_some_for_blended_ones():
