@@ -8,7 +8,7 @@ shown what it loses around each tile, mirrored at the volume's border, as Ronneb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
@@ -19,12 +19,11 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from models import Decision, Network
+from pipeline.flat_windows import FlatResults, flat_value
 from pipeline.processor import Processor, forward
 from pipeline.space import HaloTile, Shape, Window, gaussian_weights, halo_tiles, tile_windows
 from pipeline.surroundings import Read, read_mirrored, read_padded
-
-FLAT_KEPT = 4
-"""Results of windows of one value that are kept: inside a volume, and at some of its borders."""
+from pipeline.weighted_sums import WeightedSums
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class TiledNetwork:
     """Makes class numbers or values of logits, (K, *S) → (*S), or leaves them."""
     dtype: DTypeLike | None = None
     """Of the result; None: as decided."""
-    _flat: dict[Any, NDArray[Any]] = field(default_factory=dict)
+    _flat: FlatResults = field(default_factory=FlatResults, init=False)
 
     @property
     def undecided(self) -> TiledNetwork:
@@ -142,17 +141,14 @@ class TiledNetwork:
         inside = tile.write.relative_to(tile.read)
         value = flat_value(voxels)
         key = (value, voxels.shape, inside)
-        if value is not None and (known := self._flat.get(key)) is not None:
+        if value is not None and (known := self._flat.find(key)) is not None:
             return known
         logits = forward(self.model, voxels[None], self.processor, inside)[0]
         kept = self.decide(logits).cpu().numpy()
         if self.dtype is not None:
             kept = kept.astype(self.dtype)
-        if value is not None and kept.ndim == len(shape):
-            # Background, of which a scan may hold more than of anything else.
-            self._flat[key] = kept
-            for old in list(self._flat)[:-FLAT_KEPT]:
-                self._flat.pop(old, None)
+        if value is not None:
+            self._flat.keep(key, kept)
         return kept
 
     def _shown(self, read: Read, shape: Shape, window: Window) -> NDArray[np.float32]:
@@ -179,7 +175,7 @@ class TiledNetwork:
         """
         tile, device = self.tiling.tile, self.processor.device
         weights = torch.as_tensor(np.array(gaussian_weights(tile)), device=device)
-        sums: _Sums | None = None
+        sums: WeightedSums | None = None
         result: NDArray[Any] | None = None
         for one in self.tiling.tiles(write, shape):
             place = one.write.relative_to(write)
@@ -188,7 +184,7 @@ class TiledNetwork:
             voxels = self._shown(read, shape, one.read)
             logits = forward(self.model, voxels[None], self.processor)[0]
             if sums is None:
-                sums = _Sums.of(logits, write.shape, tile[0])
+                sums = WeightedSums.of(logits, write.shape, tile[0])
             for first, whole in sums.rows_above(place.start[0]):
                 result = self._keep(result, whole, first, write.shape)
             inside = one.write.relative_to(one.read).slices
@@ -212,48 +208,6 @@ class TiledNetwork:
         rows = (slice(first, first + logits.shape[1]), *(slice(None) for _ in shape[1:]))
         result[(..., *rows)] = kept  # type: ignore[index]
         return result
-
-
-class _Sums:
-    """Weighted logits of overlapping tiles, added up in some rows of a box."""
-
-    def __init__(self, total: Tensor, divisor: Tensor, end: int) -> None:
-        self._total = total
-        self._divisor = divisor
-        self._first, self._end = 0, end
-
-    @classmethod
-    def of(cls, logits: Tensor, shape: Shape, rows: int) -> _Sums:
-        """Zeros for a box of this shape, in whose first axis no tile has more than ``rows``."""
-        held = (min(rows, shape[0]), *shape[1:])
-        return cls(logits.new_zeros((len(logits), *held)), logits.new_zeros(held), shape[0])
-
-    def add(self, place: Window, weighed: Tensor, weights: Tensor) -> None:
-        """Add a tile's part in a window of the box, whose rows are held."""
-        held = place.shifted((-self._first, *(0 for _ in place.shape[1:]))).slices
-        self._total[(slice(None), *held)] += weighed
-        self._divisor[held] += weights
-
-    def rows_above(self, row: int) -> Iterator[tuple[int, Tensor]]:
-        """The mean logits of held rows that lie above a row, and the first one's number."""
-        while self._first < row:
-            count = min(row - self._first, len(self._divisor), self._end - self._first)
-            yield self._first, self._total[:, :count] / self._divisor[:count]
-            for sums in (self._total.transpose(0, 1), self._divisor):
-                rest = sums[count:].clone()
-                sums[: len(rest)] = rest
-                sums[len(rest) :] = 0
-            self._first += count
-
-
-def flat_value(voxels: NDArray[np.float32]) -> bytes | None:
-    """The value of each channel, as bytes, where all voxels (C, *S) hold the same; else None."""
-    values = voxels.reshape(len(voxels), -1)
-    first = values[:, :1]
-    # Few voxels tell most windows from flat ones.
-    if (values[:, ::4099] == first).all() and (values == first).all():
-        return first.tobytes()
-    return None
 
 
 TEST_SIDE = {2: 1024, 3: 128}

@@ -19,6 +19,7 @@ from models import (
     total_stride,
 )
 from pipeline.errors import SettingsError
+from pipeline.flat_windows import FlatResults
 from pipeline.network_tiling import Need, choose_tile, fitted, pass_bytes, plan_tiling
 from pipeline.processor import Processor, best_processor, cpu_has_bfloat16, forward
 from pipeline.space import Window, aligned_windows, gaussian_weights, tile_windows
@@ -337,3 +338,17 @@ def test_a_tile_of_other_axes_than_the_plan_is_refused(padding):
     network = plan.network.model_copy(update={"padding": padding, "downsampling": "max_pool"})
     with pytest.raises(SettingsError, match="has 3 axes, the plan 2"):
         plan_tiling(plan.model_copy(update={"network": network}), "float32", tile=(8, 8, 8))
+
+
+def test_of_flat_windows_the_latest_are_kept_and_one_value_takes_no_room():
+    kept = FlatResults()
+    for number in range(200):
+        kept.keep(number, np.full((256, 256, 64), number, np.uint8))
+    assert all((kept.find(number) == number).all() for number in range(200))
+    rough = np.zeros((256, 256, 64), np.uint8)  # 4 MiB
+    rough[0] = 1
+    for number in range(40):
+        kept.keep(-number, rough)
+        assert kept.find(199) is not None
+    assert kept.find(0) is None and kept.find(-5) is None
+    assert kept.find(-39) is rough

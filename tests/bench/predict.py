@@ -141,7 +141,7 @@ def compared(shape: tuple[int, ...], *, eighth: bool) -> dict[str, Any]:
         row["redundancy"] = round(shown / prod(shape), 2)
         row["ratio_to_one_pass"] = round(once / min(ours, again), 3)
         row["different_labels"] = int(np.count_nonzero(labels != whole))
-        exact = replace(laid, processor=replace(laid.processor, precision="float32"), _flat={})
+        exact = replace(laid, processor=replace(laid.processor, precision="float32"))
         one = replace(exact, tiling=replace(exact.tiling, tile=fitted(shape, laid.tiling.stride)))
         differ = filled(exact, voxels) != filled(one, voxels)
         row["different_labels_float32"] = int(np.count_nonzero(differ))
