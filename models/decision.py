@@ -71,6 +71,18 @@ class Decision:
             return logits[0] * self.std + self.mean
         return self.scores(logits).argmax(dim=0)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give what the logits are the probabilities of: of each class, or of each region.
+
+        Args:
+            logits: Of one image, (K, *S) float32; of a regression there are none.
+
+        Returns:
+            (K, *S) float32, 0 to 1.
+        """
+        assert self.kind != "linear"
+        return logits.softmax(0) if self.kind == "softmax" else logits.sigmoid()
+
     def scores(self, logits: Tensor) -> Tensor:
         """Give a score of each class, (classes, *S): the class of the highest is decided for.
 

@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models import Decision, LossSettings, ModelSettings, margins, misfit, output_shape
 from models.losses import (
+    BCESettings,
     BorderSettings,
     CrossEntropySettings,
     DiceCESettings,
     activation,
     output_channels,
+    regions_of,
 )
 from pipeline.errors import ModelError, SettingsError, StoreError
 from pipeline.io.files import digest, read_json, write_json
@@ -121,6 +123,18 @@ class Plan(LabelOrder, BaseModel):
         if self.target is None:
             return Decision.of(self.loss, classes=len(self.classes), background=background)
         return Decision("linear", mean=self.target.mean, std=self.target.std)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What each channel of the network's output speaks of: a class, or classes together."""
+        if self.target is not None:
+            return (self.target.name,)
+        names = [c.name for c in self.classes]
+        if not isinstance(self.loss, BCESettings):
+            return tuple(names)
+        background = self.background is None
+        regions = regions_of(self.loss, classes=len(names), background=background)
+        return tuple("+".join(names[label] for label in region) for region in regions)
 
     @property
     def score_name(self) -> str:

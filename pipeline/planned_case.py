@@ -82,7 +82,8 @@ def predict_case(
         wanted: Voxels of the box that matter; others may stay 0.
 
     Returns:
-        Class numbers, or values, float32, of the box's shape.
+        Class numbers, or values, float32, of the box's shape; whatever else is decided, with its
+        axis in front.
     """
     resampling, decide = case.resampling, network.decide
     if resampling.is_identity:
@@ -97,8 +98,9 @@ def predict_case(
         logits = undecided.fill(case.read, case.shape, planned)
         part = decide(interpolate_logits(torch.from_numpy(logits), resampling, native)).numpy()
         if made is None:
-            made = np.zeros(window.shape, network.dtype or part.dtype)
-        made[piece.slices] = part
+            lead = part.shape[: part.ndim - len(window.shape)]
+            made = np.zeros((*lead, *window.shape), network.dtype or part.dtype)
+        made[(..., *piece.slices)] = part  # type: ignore[index]
     return np.zeros(window.shape, network.dtype or np.uint8) if made is None else made
 
 

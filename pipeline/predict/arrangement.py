@@ -43,6 +43,8 @@ class Arrangement:
     """Their digest."""
     mirror: bool
     """Whether the network is asked about mirror images too."""
+    probabilities: bool
+    """Whether probabilities are kept."""
     processor: Processor
     """Where the network runs."""
     tiling: Tiling
@@ -65,11 +67,15 @@ def arrange(
     """Decide where and in what tiles; cases that do not fit the plan are passed over.
 
     Raises:
-        SettingsError: ``settings.tile`` has other axes than the plan, or mirror images were never
-            trained on.
+        SettingsError: ``settings.tile`` has other axes than the plan, mirror images were never
+            trained on, or there are no probabilities to keep.
     """
     if settings.mirror:
         _check_mirrors(card)
+    if settings.probabilities and card.plan.target is not None:
+        raise SettingsError(
+            "predict.probabilities is set, but a regression has none: leave it at false"
+        )
     precision = settings.precision
     if precision == "auto" and card.plan.target is not None:
         precision = "float32"  # rounded to bfloat16, the numbers of a mask would lie in steps
@@ -79,7 +85,15 @@ def arrange(
     tiling = network_tiling.plan_tiling(
         card.plan, processor.precision, settings.memory_gb, settings.tile, largest, workers
     )
-    return Arrangement(model, card.weights_sha256, settings.mirror, processor, tiling, largest)
+    return Arrangement(
+        model=model,
+        weights_sha256=card.weights_sha256,
+        mirror=settings.mirror,
+        probabilities=settings.probabilities,
+        processor=processor,
+        tiling=tiling,
+        largest=largest,
+    )
 
 
 def _check_mirrors(card: ModelCard) -> None:

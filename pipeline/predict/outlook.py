@@ -12,7 +12,6 @@ import numpy as np
 from pipeline.errors import CaseError, StoreError
 from pipeline.execute import ExecuteSettings
 from pipeline.io.manifest import usable_cases
-from pipeline.io.store import published_key
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import read_card
 from pipeline.network_tiling import process_bytes
@@ -22,6 +21,7 @@ from pipeline.predict.pieces import plan_predict
 from pipeline.predict.settings import PredictSettings
 from pipeline.predict.stage import cases_of
 from pipeline.predict.tasks import laid_network
+from pipeline.predict.work import CaseWork
 from pipeline.processor import forward
 from pipeline.space import HaloTile
 
@@ -89,7 +89,7 @@ def foresee(
         except (CaseError, StoreError):
             refused += 1
             continue
-        if published_key(case.final) == spec.key:
+        if CaseWork.is_done(case, spec.key, arranged.probabilities):
             done += 1
             continue
         planned = PlannedCase.of(VolumeStore(case.store), card.plan)

@@ -28,6 +28,9 @@ class PredictSettings(BaseModel):
     """Ask the network about every image flipped along each of its axes too, and average the
     probabilities: four times the work in 2-D, eight times in 3-D. For models that were trained on
     mirrored images."""
+    probabilities: bool = False
+    """Whether class probabilities are kept beside the masks, in eight bits each:
+    ``probabilities/<case>.zarr``."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it,
     but float32 in a regression."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.files import write_json
 from pipeline.io.ledger import Ledger
 from pipeline.io.manifest import ManifestRow, QuarantineRow, replace_quarantine, usable_cases
-from pipeline.io.store import published_key
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, read_card
 from pipeline.network_tiling import process_bytes
@@ -121,6 +120,7 @@ def predict_cases(
     card = read_card(model)
     arranged = arrange(cases, settings, execute, model, card)
     laid_network(arranged)  # damaged weights are no case's fault
+    kept = card.plan.output_names if arranged.probabilities else None
     refused: dict[str, CaseError] = {}
     works: dict[Path, CaseWork] = {}
     for case in cases:
@@ -132,9 +132,9 @@ def predict_cases(
         except StoreError as error:
             refused[case.case] = CaseError(f"{error}.", "Run `segflow ingest`.")
             continue
-        if published_key(case.final) != spec.key:
+        if not CaseWork.is_done(case, spec.key, arranged.probabilities):
             record = Ledger(ledger / STAGE / card.model_id / f"{case.case}.jsonl")
-            works[case.final] = CaseWork.begin(case, spec, pieces, record)
+            works[case.final] = CaseWork.begin(case, spec, pieces, record, kept)
     todo = [piece for work in works.values() for piece in work.left.values()]
     place = place_for(execute, arranged.processor, todo)
     tasks = make_tasks(todo, arranged, card.plan, place)
@@ -174,7 +174,8 @@ def _self_test(
     if piece is None:
         return None
     case = PlannedCase.of(VolumeStore(piece.store), plan)
-    return self_test(laid_network(arranged), case)
+    laid = replace(laid_network(arranged), decide=plan.decision)
+    return self_test(laid, case)
 
 
 def _record(card: ModelCard, arranged: Arrangement, baseline: int) -> dict[str, Any]:

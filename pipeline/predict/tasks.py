@@ -12,12 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from models import FlipMean
+from models import Decision, FlipMean
 from pipeline.errors import CaseError
 from pipeline.execute import ExecuteSettings, unexpected
 from pipeline.io.mask_store import MaskWriter
+from pipeline.io.probability_store import CERTAIN, ProbabilityWriter, probability_path
 from pipeline.io.volume_store import VolumeStore, no_label
 from pipeline.model_file import load_model
 from pipeline.plan_file import Plan
@@ -78,7 +81,7 @@ def predict_shards(task: PredictTask) -> list[Labelled]:
 
     def label(piece: Piece) -> Labelled:
         try:
-            return _label(piece, laid, task.plan)
+            return _label(piece, laid, task)
         except Exception as error:  # one bad case never stops the night
             return Labelled.failed(piece, unexpected(error))
 
@@ -88,18 +91,36 @@ def predict_shards(task: PredictTask) -> list[Labelled]:
         return list(pool.map(label, task.pieces))
 
 
-def _label(piece: Piece, laid: TiledNetwork, plan: Plan) -> Labelled:
+def _label(piece: Piece, laid: TiledNetwork, task: PredictTask) -> Labelled:
     started = time.monotonic()
     volume = VolumeStore(piece.store)
     valid = volume.read_valid(piece.window)
     computed = bool(valid.any())
     if computed:  # else nothing is written: what is not there reads as no data
-        made = predict_case(laid, PlannedCase.of(volume, plan), piece.window, valid)
-        made[~valid] = no_label(plan.mask_dtype)
-        MaskWriter(piece.final).write(piece.window, made)
+        made = predict_case(laid, PlannedCase.of(volume, task.plan), piece.window, valid)
+        labels = made[0] if task.arranged.probabilities else made
+        labels[~valid] = no_label(task.plan.mask_dtype)
+        MaskWriter(piece.final).write(piece.window, labels)
+        if task.arranged.probabilities:
+            kept = made[1:].astype(np.uint8, copy=False)
+            kept[:, ~valid] = 0
+            ProbabilityWriter(probability_path(piece.final)).write(piece.window, kept)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     seconds = time.monotonic() - started
     return Labelled(piece.final, piece.unit, "done" if computed else "masked", seconds, peak)
+
+
+@dataclass(frozen=True)
+class WithProbabilities:
+    """A decision, and the probabilities behind it in eight bits each."""
+
+    decision: Decision
+    """How labels follow from logits."""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Give the label, and after it what stands for each probability, (1 + K, *S) int32."""
+        kept = self.decision.probabilities(logits).mul_(CERTAIN).round_().int()
+        return torch.cat([self.decision(logits)[None].int(), kept])
 
 
 @lru_cache(maxsize=1)
@@ -109,7 +130,8 @@ def laid_network(arranged: Arrangement) -> TiledNetwork:
     plan, processor = card.plan, arranged.processor
     asked = FlipMean(network, plan.decision.kind) if arranged.mirror else network
     placed = processor.place(asked, plan.ndim)
-    return TiledNetwork(placed, arranged.tiling, processor, plan.decision, plan.mask_dtype)
+    decide = WithProbabilities(plan.decision) if arranged.probabilities else plan.decision
+    return TiledNetwork(placed, arranged.tiling, processor, decide, plan.mask_dtype)
 
 
 def place_for(
