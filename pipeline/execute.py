@@ -14,7 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
 from functools import cache
+from queue import Empty, Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +26,7 @@ from pipeline.errors import CaseError, ExecutionError
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed import Future as DaskFuture
 
 logger = logging.getLogger(__name__)
 Task = TypeVar("Task")
@@ -47,6 +51,9 @@ class ExecuteSettings(BaseModel):
     """Local Dask workers; null: one per core."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Memory limit of each local worker; null: the machine's memory, divided."""
+    timeout_minutes: Annotated[float, Field(gt=0)] = 120.0
+    """How long Dask workers may all be busy without one task that ends, before those left are given
+    up: nothing waits for ever on a worker that hangs."""
 
     @property
     def cores(self) -> int:
@@ -135,7 +142,20 @@ def _told(done: Done[Task, Row]) -> Done[Task, Row]:
 
 
 def unexpected(error: BaseException) -> CaseError:
-    """An error nobody foresaw, as the refusal of the case it struck."""
+    """An error that is not the input's, as the refusal of the case it struck."""
+    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return CaseError(
+            f"the disk is full{where}.",
+            "Make room, then run the same command again: what is finished stays finished.",
+        )
+    if type(error).__name__ == "KilledWorker":  # Dask is imported where it is used
+        return CaseError(
+            "every worker that took this task died of it: killed by the system, most likely for "
+            "want of memory.",
+            "Run the stage again with `--set execute.on=serial`: what is left is done in one "
+            "process, where the cause shows; or give it less memory to fill.",
+        )
     said = " ".join(str(error).split())[:300]
     return CaseError(
         f"an unexpected error struck: {type(error).__name__}: {said}.",
@@ -146,23 +166,48 @@ def unexpected(error: BaseException) -> CaseError:
 def _run_on_dask(
     kernel: Callable[[Task], Row], tasks: Sequence[Task], settings: ExecuteSettings
 ) -> Iterator[Done[Task, Row]]:
-    from distributed import as_completed
-
     client = _client(settings.on, settings.cores, settings.memory_gb)
-    futures = {
+    left = {
         # pure=False: two equal tasks are two tasks. Dask tries a task again when its worker dies
         # (distributed.scheduler.allowed-failures); what the kernel raises, _attempt returns, so
         # bad input is never tried again.
         client.submit(_attempt, kernel, task, pure=False): task
         for task in tasks
     }
+    ended: Queue[DaskFuture] = Queue()
+    Thread(target=_collect, args=(list(left), ended), daemon=True).start()
     try:
-        for future in as_completed(futures):
+        while left:
+            try:
+                future = ended.get(timeout=settings.timeout_minutes * 60)
+            except Empty:
+                for task in left.values():
+                    yield Done(task, None, _hanging(settings))
+                return
             error = future.exception()
-            task = futures[future]
+            task = left.pop(future)
             yield _told(future.result() if error is None else Done(task, None, unexpected(error)))
     finally:
-        client.cancel(list(futures))
+        client.cancel(list(left))
+        if left and settings.on == "local":
+            client.restart()  # what hangs goes with its process
+
+
+def _collect(futures: Sequence[DaskFuture], ended: Queue[DaskFuture]) -> None:
+    """Hand on tasks as they end."""
+    from distributed import as_completed
+
+    for future in as_completed(futures):
+        ended.put(future)
+
+
+def _hanging(settings: ExecuteSettings) -> CaseError:
+    return CaseError(
+        f"no task ended in {settings.timeout_minutes:g} minutes: a worker hangs, perhaps on a file "
+        "system that does not answer.",
+        "Look at the disks and the workers, then run the same command again: what is finished "
+        "stays finished. Where tasks do take so long, set execute.timeout_minutes.",
+    )
 
 
 @cache

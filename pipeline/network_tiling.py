@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -29,6 +31,8 @@ LARGEST = {2: (2048,) * 2, 3: (512,) * 3}
 
 BOX_VOXELS = 32 * 2**20
 """Most that is labelled before it is written, where neither a tile nor a shard is more."""
+
+Blend = Literal["auto", "exact", "gaussian"]
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -93,6 +97,7 @@ def plan_tiling(
     tile: Shape | None = None,
     largest: Shape | None = None,
     workers: int = 1,
+    blend: Blend = "auto",
 ) -> Tiling:
     """Choose blend, halo and tile for a plan's network.
 
@@ -104,25 +109,36 @@ def plan_tiling(
         tile: Tile size wished for, rounded up to the stride; None: as large as memory allows.
         largest: Largest volume to come; a tile never exceeds it.
         workers: Processes that predict at once on this machine.
+        blend: Which tiles are wished for.
 
     Returns:
         Exact tiles where the network allows them, else Gaussian ones of the training patch's size.
 
     Raises:
-        SettingsError: ``tile`` has other axes than the plan.
+        SettingsError: ``tile`` has other axes than the plan, exact tiles are asked of a network
+            that has none, or no tile fits in the ``memory_gb`` that is set.
     """
     if tile is not None and len(tile) != plan.ndim:
         raise SettingsError(f"predict.tile {tile} has {len(tile)} axes, the plan {plan.ndim}")
+    if blend == "exact" and not tiles_exactly(outline(plan.network)):
+        raise SettingsError(
+            "predict.blend is exact, but the network keeps statistics of all that it is shown, so "
+            "that a tile never gives what the whole volume would: leave predict.blend at auto, or "
+            "train with plan.norm batch"
+        )
     if any(plan.margin):
-        return _unpadded_tiling(plan, precision, memory_gb, tile, largest, workers)
+        return _unpadded_tiling(plan, precision, memory_gb, tile, largest, workers, blend)
     network = outline(plan.network)
     stride = total_stride(network)
-    if not tiles_exactly(network):
-        return Tiling("gaussian", stride, (0,) * plan.ndim, plan.patch_shape)
+    memory, budget = _pass_memory(plan, precision), _budget(memory_gb, workers)
+    patch = memory.bytes(prod(plan.patch_shape))
+    blended = Tiling("gaussian", stride, (0,) * plan.ndim, plan.patch_shape)
+    if blend == "gaussian" or not tiles_exactly(network):
+        _refuse_small(memory_gb, patch)
+        return blended
     reach = halo(network)
     if tile is not None:
         return Tiling("exact", stride, reach, fitted(tile, stride))
-    budget, memory = _budget(memory_gb, workers), _pass_memory(plan, precision)
     limit = fitted(largest or LARGEST[plan.ndim], stride)
     # The way up is computed for what is kept, and its rim, where the network can.
     ways = 2 if memory.per_shown < memory.per_voxel else 0
@@ -134,17 +150,30 @@ def plan_tiling(
 
     unit = choose_layout(limit, plan.mask_dtype).write
     chosen = choose_tile(limit, unit, stride, needs, budget)
-    patch = memory.bytes(prod(plan.patch_shape))
-    if chosen is None:  # no smaller than what it would be replaced by
+    if chosen is None and memory_gb is None:  # no smaller than what it would be replaced by
         chosen = choose_tile(limit, unit, stride, needs, patch)
     if chosen is not None:
         return Tiling("exact", stride, reach, chosen)
     least = needs(stride).bytes
+    _refuse_small(memory_gb, least if blend == "exact" else min(least, patch))
     reason = (
         f"an exact tile needs {reach} voxels around it and {least / 2**30:.2g} GiB, and memory "
         f"holds {budget / 2**30:.2g}: tiles are blended"
     )
-    return Tiling("gaussian", stride, (0,) * plan.ndim, plan.patch_shape, reason=reason)
+    return replace(blended, reason=reason)
+
+
+def _refuse_small(memory_gb: float | None, least: int) -> None:
+    """Refuse a limit that holds no tile.
+
+    Raises:
+        SettingsError: The smallest pass needs more.
+    """
+    if memory_gb is not None and least > memory_gb * 2**30:
+        raise SettingsError(
+            f"predict.memory_gb {memory_gb:g} holds no tile: the smallest pass of this network "
+            f"needs {math.ceil(least / 2**30 * 1000) / 1000:g}; give at least as much, or null"
+        )
 
 
 def _budget(memory_gb: float | None, workers: int) -> int:
@@ -160,6 +189,7 @@ def _unpadded_tiling(
     tile: Shape | None,
     largest: Shape | None,
     workers: int,
+    blend: Blend,
 ) -> Tiling:
     """The same for a network whose output is smaller than what it is shown: it needs no halo."""
     network = outline(plan.network)
@@ -167,11 +197,12 @@ def _unpadded_tiling(
     smallest = fitting_shape(plan.network, (1,) * plan.ndim)
     least = tuple(n - 2 * m for n, m in zip(smallest, margin, strict=True))
     tiling = Tiling("exact", stride, none, least, margin, least)
-    if not tiles_exactly(network):
+    memory = _pass_memory(plan, precision)
+    if blend == "gaussian" or not tiles_exactly(network):
+        _refuse_small(memory_gb, memory.bytes(prod(plan.patch_shape)))
         patch = tuple(n - 2 * m for n, m in zip(plan.patch_shape, margin, strict=True))
         return replace(tiling, blend="gaussian", tile=patch)
     if tile is None:
-        memory = _pass_memory(plan, precision)
         limit = fitted(largest or LARGEST[plan.ndim], stride)
 
         def needs(tile: Shape) -> Need:
@@ -180,6 +211,7 @@ def _unpadded_tiling(
             return Need(memory.bytes(shown), shown)
 
         unit = choose_layout(limit, plan.mask_dtype).write
+        _refuse_small(memory_gb, needs(least).bytes)
         budget = _budget(memory_gb, workers)
         tile = choose_tile(limit, unit, stride, needs, budget) or least
     return replace(tiling, tile=fitted(tile, stride))

@@ -85,6 +85,26 @@ class Normalisation(BaseModel):
         found = statistics["nonzero"] or [{"mean": 0.0, "std": 1.0}] * len(statistics["channels"])
         return tuple(Scaling.z_score(c["mean"], c["std"], keep_zeros=True) for c in found)
 
+    def out_of_range(self, statistics: dict[str, Any]) -> str | None:
+        """Why a case's values are not of the dataset's range; None where some are.
+
+        Args:
+            statistics: The case's, as its volume store carries them.
+        """
+        for number, (scaling, found) in enumerate(
+            zip(self.channels, statistics["channels"], strict=False)
+        ):
+            low, high = (found["percentiles"].get(name) for name in ("1", "99"))
+            above = scaling.upper is not None and low is not None and low > scaling.upper
+            below = scaling.lower is not None and high is not None and high < scaling.lower
+            if above or below:
+                return (
+                    f"its values in channel {number} lie between {low:.6g} and {high:.6g} (1st and "
+                    f"99th percentile), those of the training cases between {scaling.lower:.6g} "
+                    f"and {scaling.upper:.6g}: the network would see one grey"
+                )
+        return None
+
 
 def normalise(volume: Volume, scalings: tuple[Scaling, ...]) -> NDArray[np.float32]:
     """Scale a volume's channels; voxels without data become 0, the mean.

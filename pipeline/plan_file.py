@@ -24,6 +24,14 @@ from pipeline.io.label_order import LabelOrder
 from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.normalise import Normalisation
 from pipeline.space import Grid, Shape
+from pipeline.space.grid import SYMBOLS
+
+FAR = 3.0
+"""Times a case's voxels may be larger or smaller than any that were learnt from, where it is
+brought to the planned spacing: beyond, most of what it is shown is interpolated or left out."""
+FAR_UNCHANGED = 1.5
+"""The same where cases keep their spacing: objects are as much larger or smaller to the network,
+and augmentation shows it no more than that."""
 
 
 class PlannedClass(BaseModel):
@@ -69,6 +77,9 @@ class Plan(LabelOrder, BaseModel):
     """Voxel spacing that the network works on, in the unit of the grids, in array order."""
     resample: bool = False
     """Whether cases of another spacing are brought to it; masks keep the case's own grid."""
+    trained_spacings: tuple[tuple[float, float], ...] | None = None
+    """Least and greatest voxel spacing of the training cases on each axis: cases far from them are
+    refused. null: any is taken."""
     unit: str | None
     """Unit of the spacing; null: unknown."""
     normalisation: Normalisation
@@ -159,7 +170,7 @@ class Plan(LabelOrder, BaseModel):
     @property
     def content_key(self) -> str:
         """Key of the decisions themselves, reasons left out: what later stages depend on."""
-        return digest(self.model_dump(mode="json", exclude={"key", "reasons"}))
+        return digest(self.model_dump(mode="json", exclude={"key", "reasons", "trained_spacings"}))
 
     def spacing_of(self, grid: Grid) -> tuple[float, ...]:
         """The spacing at which a case is seen: the planned one, or its own."""
@@ -186,6 +197,24 @@ class Plan(LabelOrder, BaseModel):
             return f"it has {channels} channels, the plan {len(self.channels)}"
         if self.resample and grid.unit != self.unit:
             return f"its voxels are measured in {grid.unit}, the plan's in {self.unit}"
+        return None
+
+    def far_spacing(self, grid: Grid) -> str | None:
+        """Why a volume's voxels are too unlike those that were learnt from; None where not."""
+        if self.trained_spacings is None or grid.unit is None or grid.unit != self.unit:
+            return None
+        most = FAR if self.resample else FAR_UNCHANGED
+        for axis, size, (least, greatest) in zip(
+            grid.axes, grid.spacing, self.trained_spacings, strict=True
+        ):
+            if not least / most <= size <= greatest * most:
+                unit = SYMBOLS.get(self.unit, self.unit)
+                learnt = f"{least:.4g}" + (f" to {greatest:.4g}" if greatest > least else "")
+                kept = "" if self.resample else ", and the plan brings no case to another spacing"
+                return (
+                    f"its voxels measure {size:.4g} {unit} along {axis}, those of the training "
+                    f"cases {learnt} {unit}{kept}"
+                )
         return None
 
 

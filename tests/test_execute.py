@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from dataclasses import dataclass
 
 import cloudpickle
@@ -9,7 +10,7 @@ import distributed
 import pytest
 
 from pipeline.errors import CaseError, ExecutionError
-from pipeline.execute import ExecuteSettings, run_tasks
+from pipeline.execute import ExecuteSettings, run_tasks, unexpected
 
 SETTINGS = [ExecuteSettings(on="serial"), ExecuteSettings(on="local", workers=2)]
 
@@ -76,3 +77,28 @@ def test_two_tasks_in_hand_are_two_at_a_time_and_come_in_order():
     assert next(rows).row == 0
     rows.close()
     assert set(begun) <= {0, 1, 2}
+
+
+def test_a_full_disk_is_a_sentence():
+    error = unexpected(OSError(28, "No space left on device", "/masks/a.zarr"))
+    assert error.reason == "the disk is full (/masks/a.zarr)."
+    assert "Make room, then run the same command again" in error.remedy
+
+
+def hanging(task):
+    if task.number == 1:
+        time.sleep(3600)
+    return task.number
+
+
+def test_a_worker_that_hangs_is_given_up_and_what_ended_is_kept():
+    settings = ExecuteSettings(on="local", workers=2, timeout_minutes=0.1)
+    started = time.monotonic()
+    done = list(run_tasks(hanging, [Numbered(n) for n in range(4)], settings))
+    assert time.monotonic() - started < 100
+    rows = {d.task.number: d for d in done}
+    assert [rows[n].row for n in (0, 2, 3)] == [0, 2, 3]
+    assert rows[1].error.reason.startswith("no task ended in 0.1 minutes: a worker hangs")
+    # Its process is gone, and the workers take tasks again.
+    again = list(run_tasks(hanging, [Numbered(n) for n in (2, 3)], settings))
+    assert sorted(d.row for d in again) == [2, 3]

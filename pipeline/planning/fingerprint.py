@@ -34,6 +34,13 @@ class Fingerprint:
     nonzero_share: float = 1.0
     """Of a case's voxels, those in the box around all that are not 0; the median of all cases."""
 
+    @property
+    def spacing_range(self) -> tuple[tuple[float, float], ...] | None:
+        """Least and greatest spacing on each axis; None where they are not in one unit."""
+        if len(self.units) != 1 or None in self.units:
+            return None
+        return tuple((min(axis), max(axis)) for axis in zip(*self.spacings, strict=True))
+
 
 def fingerprint(rows: Sequence[ManifestRow], volumes: Path) -> Fingerprint:
     """Gather what the planner needs from the stores' attributes; reads no voxel.

@@ -33,7 +33,7 @@ from pipeline.planning.settings import PlanSettings
 from pipeline.planning.spacing import plan_spacing
 
 STAGE = "plan"
-VERSION = 4
+VERSION = 5
 """Raised when the same statistics would give another plan."""
 
 
@@ -67,6 +67,7 @@ def make_plan(
             target=plan_target(data, found) if data.task == "regression" else None,
             spacing=found.spacing,
             resample=resample,
+            trained_spacings=found.spacing_range,
             unit=found.unit,
             normalisation=plan_normalisation(data, settings, found, reasons),
             patch_shape=trained.patch_shape,

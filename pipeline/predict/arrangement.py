@@ -45,6 +45,8 @@ class Arrangement:
     """Whether the network is asked about mirror images too."""
     probabilities: bool
     """Whether probabilities are kept."""
+    any_spacing: bool
+    """Whether voxels are taken that are unlike the training cases' in size."""
     processor: Processor
     """Where the network runs."""
     tiling: Tiling
@@ -68,7 +70,8 @@ def arrange(
 
     Raises:
         SettingsError: ``settings.tile`` has other axes than the plan, mirror images were never
-            trained on, or there are no probabilities to keep.
+            trained on, there are no probabilities to keep, exact tiles are asked of a network
+            that has none, or no tile fits in ``settings.memory_gb``.
     """
     if settings.mirror:
         _check_mirrors(card)
@@ -83,13 +86,20 @@ def arrange(
     largest = _largest(cases, card.plan)
     workers = execute.cores if execute.on == "local" else 1
     tiling = network_tiling.plan_tiling(
-        card.plan, processor.precision, settings.memory_gb, settings.tile, largest, workers
+        card.plan,
+        processor.precision,
+        settings.memory_gb,
+        settings.tile,
+        largest,
+        workers,
+        settings.blend,
     )
     return Arrangement(
         model=model,
         weights_sha256=card.weights_sha256,
         mirror=settings.mirror,
         probabilities=settings.probabilities,
+        any_spacing=settings.any_spacing,
         processor=processor,
         tiling=tiling,
         largest=largest,

@@ -10,6 +10,7 @@ from pipeline.io.files import digest
 from pipeline.io.mask_store import MaskSpec
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, versions
+from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase, mask_boxes
 from pipeline.predict.arrangement import Arrangement, CaseToPredict
 from pipeline.space import Window
@@ -44,12 +45,11 @@ def plan_predict(
     """A case's mask and the pieces to label; attributes only, no voxel.
 
     Raises:
-        CaseError: The volume has other axes or channels than the plan.
+        CaseError: The volume is not like those the network learnt from.
     """
     volume = VolumeStore(case.store)
     plan, tiling, processor = card.plan, arranged.tiling, arranged.processor
-    if misfit := plan.misfit(volume.grid, len(volume.channels)):
-        raise CaseError(f"{misfit}.", "Predict it with a model trained on images like it.")
+    refuse_unlike(volume, plan, arranged.any_spacing)
     key = digest(
         VERSION,
         volume.key,
@@ -82,3 +82,26 @@ def plan_predict(
         for window in mask_boxes(PlannedCase.of(volume, plan), plan, tiling)
     ]
     return spec, pieces
+
+
+def refuse_unlike(volume: VolumeStore, plan: Plan, any_spacing: bool) -> None:
+    """Refuse a volume that the network cannot judge.
+
+    Args:
+        volume: The case.
+        plan: The network's.
+        any_spacing: Whether voxels of any size are taken.
+
+    Raises:
+        CaseError: It has other axes, channels or units than the plan, values of another range, or
+            voxels of quite another size.
+    """
+    remedy = "Predict it with a model trained on images like it."
+    if misfit := plan.misfit(volume.grid, len(volume.channels)):
+        raise CaseError(f"{misfit}.", remedy)
+    if unlike := plan.normalisation.out_of_range(volume.statistics):
+        raise CaseError(f"{unlike}.", f"Bring its values to the training cases' scale. {remedy}")
+    if not any_spacing and (far := plan.far_spacing(volume.grid)):
+        raise CaseError(
+            f"{far}.", f"Correct its header if that is wrong, or set predict.any_spacing. {remedy}"
+        )

@@ -24,6 +24,12 @@ class PredictSettings(BaseModel):
     allows. Any tile gives the same mask."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """What one forward pass may hold; null: an eighth of the machine's memory."""
+    blend: Literal["auto", "exact", "gaussian"] = "auto"
+    """``exact``: tiles that meet as one pass over the whole volume would; ``gaussian``: averages of
+    overlapping tiles, for networks that keep statistics of what they see. ``auto``: exact where
+    the network allows it."""
+    any_spacing: bool = False
+    """Whether cases are predicted too whose voxels are far from the training cases' in size."""
     mirror: bool = False
     """Ask the network about every image flipped along each of its axes too, and average the
     probabilities: four times the work in 2-D, eight times in 3-D. For models that were trained on
