@@ -20,6 +20,7 @@ from torch import Tensor
 
 import pipeline
 from models import Network, build_model
+from pipeline.components import Cleanup
 from pipeline.errors import ModelError, StoreError
 from pipeline.io.files import json_bytes, read_json, write_atomic, write_together
 from pipeline.plan_file import Plan
@@ -40,6 +41,8 @@ class ModelCard(BaseModel):
     """The plan's content key."""
     training: dict[str, Any]
     """Position, steps, validation Dice: JSON values, nothing that varies between equal runs."""
+    cleanup: Cleanup = Cleanup()
+    """What validation taught of the components of its masks."""
     versions: dict[str, str]
     """Software that trained the model."""
 
@@ -116,6 +119,11 @@ def read_card(path: Path) -> ModelCard:
             f"there is no usable model at {path} ({os.path.basename(path)} and its .json): "
             "run `segflow train` first"
         ) from error
+
+
+def write_card(path: Path, card: ModelCard) -> None:
+    """Replace the sidecar of weights that stay."""
+    write_atomic(path.with_suffix(".json"), json_bytes(card.model_dump(mode="json")))
 
 
 def load_model(path: Path) -> tuple[Network, ModelCard]:

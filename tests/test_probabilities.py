@@ -8,8 +8,8 @@ from ome_zarr_models.v05.image import Image
 from models.losses import BCESettings
 from models.losses.settings import MSESettings
 from pipeline.errors import SettingsError
+from pipeline.io.companion_store import Companion, CompanionWriter, ProbabilityStore
 from pipeline.io.mask_store import MaskStore
-from pipeline.io.probability_store import ProbabilityStore, ProbabilityWriter, probability_path
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import load_model
 from pipeline.normalise import normalise
@@ -19,6 +19,8 @@ from pipeline.processor import best_processor, forward
 from pipeline.space import Window
 from tests.test_predict import SHAPE, cases, go, run  # noqa: F401  a fixture
 from tests.trained import small_plan, write_model
+
+PROBABILITIES = Companion.probabilities(("background", "liver", "tumour"))
 
 
 def test_probabilities_are_those_of_one_pass_in_eight_bits(run):  # noqa: F811
@@ -34,7 +36,7 @@ def test_probabilities_are_those_of_one_pass_in_eight_bits(run):  # noqa: F811
     logits = forward(placed, np.pad(voxels, padding)[None], processor)[0]
     expected = logits.softmax(0).numpy()[(slice(None), *Window.whole(SHAPE).slices)]
 
-    store = ProbabilityStore(probability_path(done.masks[0]))
+    store = ProbabilityStore(PROBABILITIES.path(done.masks[0]))
     assert store.channels == ("background", "liver", "tumour")
     found = store.read(Window.whole(SHAPE))
     assert np.abs(found - expected).max() < 1 / 510 + 1e-5
@@ -64,7 +66,7 @@ def test_probabilities_are_made_when_they_are_asked_for_later(run, tree, times, 
     for case in cases(run):
         shutil.rmtree(case.final)
         if gone == "both":
-            shutil.rmtree(probability_path(case.final))
+            shutil.rmtree(PROBABILITIES.path(case.final))
     go(run, probabilities=True)
     assert tree(run / "masks") == tree(run / "whole")
 
@@ -75,21 +77,21 @@ def test_a_kill_between_the_two_stores_leaves_nothing_to_do_again(
     monkeypatch,
 ):
     go(run, "whole", probabilities=True)
-    finish = ProbabilityWriter.finish
+    finish = CompanionWriter.finish
 
     def killed_after(self):
         finish(self)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ProbabilityWriter, "finish", killed_after)
+    monkeypatch.setattr(CompanionWriter, "finish", killed_after)
     with pytest.raises(KeyboardInterrupt):
         go(run, probabilities=True)
     monkeypatch.undo()
     (first, *_) = cases(run)
-    assert probability_path(first.final).exists() and not first.final.exists()
-    stands = probability_path(first.final).stat().st_mtime_ns
+    assert PROBABILITIES.path(first.final).exists() and not first.final.exists()
+    stands = PROBABILITIES.path(first.final).stat().st_mtime_ns
     go(run, probabilities=True)
-    assert probability_path(first.final).stat().st_mtime_ns == stands
+    assert PROBABILITIES.path(first.final).stat().st_mtime_ns == stands
     assert tree(run / "masks") == tree(run / "whole")
 
 

@@ -26,6 +26,7 @@ from pipeline.io.volume_store import label_dtype, no_label
 from pipeline.space import Grid, Shape, Window, aligned_windows
 
 KIND = "mask"
+DRAFT = "draft"
 FLOAT_NODATA = {"_FillValue": "AAAAAAAA+H8="}
 """NaN as xarray writes and reads it in Zarr attributes: a float64, little-endian, in base64."""
 
@@ -74,13 +75,23 @@ class MaskWriter:
         self._mask = store.array_at(self._root, "0/mask")
 
     @classmethod
-    def create(cls, final: Path, spec: MaskSpec) -> MaskWriter:
-        """Write the metadata of a new store, replacing an earlier attempt."""
+    def create(cls, final: Path, spec: MaskSpec, *, draft: bool = False) -> MaskWriter:
+        """Write the metadata of a new store, replacing an earlier attempt.
+
+        Args:
+            final: Where it will stand.
+            spec: What it will hold.
+            draft: Whether it has a draft until it is finished: labels that are looked at as a
+                whole before the mask is written.
+        """
         root = store.create_root(final)
         dtype, nodata = spec.dtype, no_label(spec.dtype)
         about = {"nodata": nodata} if spec.target is None else FLOAT_NODATA
         pyramid = PyramidSpec("mask", spec.grid, dtype, None, nodata, _reduce(dtype), about)
         create_pyramid(root, pyramid)
+        if draft:
+            layout = choose_layout(spec.grid.shape, dtype)
+            store.create_array(root, DRAFT, spec.grid.shape, dtype, spec.grid.axes, nodata, layout)
         ome: dict[str, Any] = {
             "version": ngff.VERSION,
             "multiscales": [ngff.multiscales(final.stem, "mask", spec.grid, channels=False)],
@@ -96,8 +107,18 @@ class MaskWriter:
         """Write labels, or numbers, of a window of whole shards; see ``store.write_window``."""
         store.write_window(self._mask, window, labels)
 
+    def write_draft(self, window: Window, labels: NDArray[Any]) -> None:
+        """Write labels of a window of whole shards of the draft."""
+        store.write_window(store.array_at(self._root, DRAFT), window, labels)
+
+    def read_draft(self, window: Window) -> NDArray[Any]:
+        """Labels of a window of the draft."""
+        return np.asarray(store.array_at(self._root, DRAFT)[window.slices])
+
     def finish(self) -> None:
-        """Build the pyramid and publish the store."""
+        """Build the pyramid and publish the store; a draft has served."""
+        if DRAFT in self._root:
+            del self._root[DRAFT]
         build_pyramid(self._root, "mask", _reduce(self._mask.dtype))
         store.publish(self.final, lambda attributes: attributes)
 

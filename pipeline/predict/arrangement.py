@@ -10,11 +10,13 @@ from models import FlipMean, outline
 from pipeline import network_tiling
 from pipeline.errors import SettingsError
 from pipeline.execute import ExecuteSettings
+from pipeline.io.companion_store import Companion
 from pipeline.io.store import published_key
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard
 from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase
+from pipeline.predict.refine import Refinement
 from pipeline.predict.settings import PredictSettings
 from pipeline.processor import Processor, best_processor
 from pipeline.space import Shape
@@ -47,12 +49,20 @@ class Arrangement:
     """Whether probabilities are kept."""
     any_spacing: bool
     """Whether voxels are taken that are unlike the training cases' in size."""
+    refinement: Refinement | None
+    """What is done to masks when all of them is labelled; None: nothing."""
     processor: Processor
     """Where the network runs."""
     tiling: Tiling
     """How it is laid over volumes."""
     largest: Shape
     """Of the volumes, on each axis of the planned grid."""
+
+    def companions(self, plan: Plan) -> list[Companion]:
+        """What is to stand beside each mask."""
+        kept = [Companion.probabilities(plan.output_names)] if self.probabilities else []
+        numbered = self.refinement is not None and self.refinement.objects
+        return kept + ([Companion.objects()] if numbered else [])
 
     def pass_bytes(self, plan: Plan) -> int:
         """Bytes a forward pass is expected to hold, at most."""
@@ -70,8 +80,8 @@ def arrange(
 
     Raises:
         SettingsError: ``settings.tile`` has other axes than the plan, mirror images were never
-            trained on, there are no probabilities to keep, exact tiles are asked of a network
-            that has none, or no tile fits in ``settings.memory_gb``.
+            trained on, there are no probabilities or objects to keep, exact tiles are asked of a
+            network that has none, or no tile fits in ``settings.memory_gb``.
     """
     if settings.mirror:
         _check_mirrors(card)
@@ -79,6 +89,8 @@ def arrange(
         raise SettingsError(
             "predict.probabilities is set, but a regression has none: leave it at false"
         )
+    if settings.objects and card.plan.target is not None:
+        raise SettingsError("predict.objects is set, but a regression has none: leave it at false")
     precision = settings.precision
     if precision == "auto" and card.plan.target is not None:
         precision = "float32"  # rounded to bfloat16, the numbers of a mask would lie in steps
@@ -100,6 +112,7 @@ def arrange(
         mirror=settings.mirror,
         probabilities=settings.probabilities,
         any_spacing=settings.any_spacing,
+        refinement=Refinement.of(settings, card),
         processor=processor,
         tiling=tiling,
         largest=largest,

@@ -21,7 +21,6 @@ from pipeline.predict.pieces import plan_predict
 from pipeline.predict.settings import PredictSettings
 from pipeline.predict.stage import cases_of
 from pipeline.predict.tasks import laid_network
-from pipeline.predict.work import CaseWork
 from pipeline.processor import forward
 from pipeline.space import HaloTile
 
@@ -85,16 +84,16 @@ def foresee(
     tiles: list[HaloTile] = []
     for case in cases:
         try:
-            spec, boxes = plan_predict(case, card, arranged, run_name)
+            wanted = plan_predict(case, card, arranged, run_name)
         except (CaseError, StoreError):
             refused += 1
             continue
-        if CaseWork.is_done(case, spec.key, arranged.probabilities):
+        if wanted.is_done:
             done += 1
             continue
         planned = PlannedCase.of(VolumeStore(case.store), card.plan)
-        pieces += len(boxes)
-        tiles += [tile for box in boxes for tile in tiles_of(planned, box.window, tiling)]
+        pieces += len(wanted.pieces)
+        tiles += [tile for box in wanted.pieces for tile in tiles_of(planned, box.window, tiling)]
     shown = sum(tiling.shown_voxels(tile) for tile in tiles)
     voxels = sum(tile.write.size for tile in tiles)
     seconds = 0.0

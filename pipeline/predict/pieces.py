@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import CaseError
+from pipeline.io.companion_store import Companion
 from pipeline.io.files import digest
 from pipeline.io.mask_store import MaskSpec
+from pipeline.io.store import published_key
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, versions
 from pipeline.plan_file import Plan
@@ -15,7 +18,7 @@ from pipeline.planned_case import PlannedCase, mask_boxes
 from pipeline.predict.arrangement import Arrangement, CaseToPredict
 from pipeline.space import Window
 
-VERSION = 2
+VERSION = 3
 """Raised when the same volume and weights would give another mask."""
 
 
@@ -39,17 +42,46 @@ class Piece:
         return f"{start}+{shape}"
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made of a case."""
+
+    case: CaseToPredict
+    """The case."""
+    spec: MaskSpec
+    """Its mask."""
+    pieces: Sequence[Piece]
+    """All of it."""
+    companions: Sequence[Companion]
+    """What is to stand beside it."""
+    refined: bool
+    """Whether something is done to the mask when all of it is labelled."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of it stands."""
+        finals = [self.case.final, *(c.path(self.case.final) for c in self.companions)]
+        return all(published_key(final) == self.spec.key for final in finals)
+
+    @property
+    def drafted(self) -> bool:
+        """Whether pieces are labelled in a draft first: one alone is refined in memory."""
+        return self.refined and len(self.pieces) > 1
+
+
 def plan_predict(
     case: CaseToPredict, card: ModelCard, arranged: Arrangement, run_name: str
-) -> tuple[MaskSpec, list[Piece]]:
-    """A case's mask and the pieces to label; attributes only, no voxel.
+) -> Wanted:
+    """What is to be made of a case; attributes only, no voxel.
 
     Raises:
         CaseError: The volume is not like those the network learnt from.
     """
     volume = VolumeStore(case.store)
     plan, tiling, processor = card.plan, arranged.tiling, arranged.processor
+    refinement = arranged.refinement
     refuse_unlike(volume, plan, arranged.any_spacing)
+    cleanup = {} if refinement is None else refinement.cleanup.model_dump(mode="json")["rules"]
     key = digest(
         VERSION,
         volume.key,
@@ -60,6 +92,7 @@ def plan_predict(
         processor.precision,
         processor.channels_last,
         *(["mirrored"] if arranged.mirror else []),
+        *([cleanup] if cleanup else []),
     )
     provenance = {
         "run": run_name,
@@ -73,6 +106,7 @@ def plan_predict(
         else {k: v for k, v in tiling.to_json().items() if k != "tile"},
         "precision": processor.precision,
         "mirrored": arranged.mirror,
+        "cleanup": cleanup,
         "versions": versions(),
     }
     target = None if plan.target is None else plan.target.name
@@ -81,7 +115,7 @@ def plan_predict(
         Piece(case.final, case.store, window)
         for window in mask_boxes(PlannedCase.of(volume, plan), plan, tiling)
     ]
-    return spec, pieces
+    return Wanted(case, spec, pieces, arranged.companions(plan), refinement is not None)
 
 
 def refuse_unlike(volume: VolumeStore, plan: Plan, any_spacing: bool) -> None:

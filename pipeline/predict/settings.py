@@ -37,6 +37,12 @@ class PredictSettings(BaseModel):
     probabilities: bool = False
     """Whether class probabilities are kept beside the masks, in eight bits each:
     ``probabilities/<case>.zarr``."""
+    cleanup: bool = True
+    """Whether the components of masks are treated as training found to be better on the validation
+    cases: holes filled, small ones removed, or only the largest kept."""
+    objects: bool = False
+    """Whether connected regions of one class are numbered beside the masks:
+    ``objects/<case>.zarr``."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it,
     but float32 in a regression."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.components import BlockParts, merge
 from pipeline.errors import CaseError, NothingUsableError, StoreError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.files import write_json
@@ -20,6 +21,7 @@ from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase, self_test
 from pipeline.predict.arrangement import Arrangement, CaseToPredict, arrange
 from pipeline.predict.pieces import Piece, plan_predict
+from pipeline.predict.refine import FindTask, Refinement, find_parts, paint, paint_tasks
 from pipeline.predict.settings import PredictSettings
 from pipeline.predict.tasks import (
     IN_HAND,
@@ -120,47 +122,100 @@ def predict_cases(
     card = read_card(model)
     arranged = arrange(cases, settings, execute, model, card)
     laid_network(arranged)  # damaged weights are no case's fault
-    kept = card.plan.output_names if arranged.probabilities else None
     refused: dict[str, CaseError] = {}
     works: dict[Path, CaseWork] = {}
     for case in cases:
         try:
-            spec, pieces = plan_predict(case, card, arranged, run_name)
+            wanted = plan_predict(case, card, arranged, run_name)
         except CaseError as error:
             refused[case.case] = error
             continue
         except StoreError as error:
             refused[case.case] = CaseError(f"{error}.", "Run `segflow ingest`.")
             continue
-        if not CaseWork.is_done(case, spec.key, arranged.probabilities):
+        if not wanted.is_done:
             record = Ledger(ledger / STAGE / card.model_id / f"{case.case}.jsonl")
-            works[case.final] = CaseWork.begin(case, spec, pieces, record, kept)
+            works[case.final] = CaseWork.begin(wanted, record)
     todo = [piece for work in works.values() for piece in work.left.values()]
     place = place_for(execute, arranged.processor, todo)
-    tasks = make_tasks(todo, arranged, card.plan, place)
-    baseline, peak, ready = process_bytes(), 0, 0
-    for done in run_tasks(predict_shards, tasks, place, IN_HAND):
-        rows = done.row or [Labelled.failed(p, done.error) for p in done.task.pieces]
-        for row in rows:
-            ready += 1
+    told = _Told(progress, sum(work.left_to_tell for work in works.values()))
+    baseline, peak = process_bytes(), 0
+    for done in run_tasks(
+        predict_shards, make_tasks(todo, arranged, card.plan, place), place, IN_HAND
+    ):
+        for row in done.row or [Labelled.failed(p, done.error) for p in done.task.pieces]:
             work = works[row.final]
-            progress(STAGE, ready, len(todo), work.note(row))
             peak = max(peak, row.peak_bytes)
             if row.error is None:
                 work.done(row)
             else:
-                refused[work.case.case] = row.error
+                refused[work.case] = row.error
+            told.of(work.case, row.error)
+    for work in works.values():
+        if work.unpainted and not work.left and arranged.refinement is not None:
+            try:
+                _refine(work, arranged.refinement, card.plan, execute, told)
+            except CaseError as error:
+                refused[work.case] = error
+                told.of(work.case, error)
     if todo:
         seam = _self_test(todo, refused, arranged, card.plan)
         facts: dict[str, Any] = {"seam": seam, "cases": len(works), "peak_bytes": peak}
         facts |= {"voxels": sum(p.window.size for p in todo), "seconds": time.monotonic() - started}
         write_json(ledger / f"{STAGE}.json", _record(card, arranged, baseline) | facts)
-    else:
+    elif not works:
         progress(STAGE, 1, 1, "up to date")
     return Predicted(
         tuple(case.final for case in cases if case.case not in refused),
         tuple(QuarantineRow(c, STAGE, e.reason, e.remedy) for c, e in refused.items()),
     )
+
+
+@dataclass
+class _Told:
+    """How far the stage is."""
+
+    progress: Progress
+    """Who is told."""
+    total: int
+    """Rows to come."""
+    ready: int = 0
+    """Rows that came."""
+
+    def of(self, case: str, error: CaseError | None = None) -> None:
+        """Tell of a row."""
+        self.ready += 1
+        refused = "" if error is None else f": quarantined, {error.reason}"
+        self.progress(STAGE, self.ready, max(self.ready, self.total), f"{case}{refused}")
+
+
+def _refine(
+    work: CaseWork, refinement: Refinement, plan: Plan, execute: ExecuteSettings, told: _Told
+) -> None:
+    """Judge the components of a mask that was drafted in pieces, and paint it.
+
+    Raises:
+        CaseError: A piece could not be searched, or painted.
+    """
+    final, grid = work.final, work.wanted.spec.grid
+
+    def found() -> Iterator[BlockParts]:
+        tasks = [FindTask(final, piece.window, grid, plan) for piece in work.wanted.pieces]
+        for done in run_tasks(find_parts, tasks, execute):
+            if done.row is None:
+                raise done.error or CaseError("a piece was lost.", "Run the same command again.")
+            told.of(work.case)
+            yield done.row
+
+    units = {unit: piece.window for unit, piece in work.unpainted.items()}
+    components = merge(grid.shape, found())
+    for done in run_tasks(
+        paint, paint_tasks(final, units, components, grid, plan, refinement), execute
+    ):
+        if done.row is None:
+            raise done.error or CaseError("a piece was lost.", "Run the same command again.")
+        work.painted(done.row)
+        told.of(work.case)
 
 
 def _self_test(

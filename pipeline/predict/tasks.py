@@ -19,14 +19,15 @@ from torch import Tensor
 from models import Decision, FlipMean
 from pipeline.errors import CaseError
 from pipeline.execute import ExecuteSettings, unexpected
+from pipeline.io.companion_store import CERTAIN, Companion, CompanionWriter
 from pipeline.io.mask_store import MaskWriter
-from pipeline.io.probability_store import CERTAIN, ProbabilityWriter, probability_path
 from pipeline.io.volume_store import VolumeStore, no_label
 from pipeline.model_file import load_model
 from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase, predict_case
 from pipeline.predict.arrangement import Arrangement
 from pipeline.predict.pieces import Piece
+from pipeline.predict.refine import refine, write_refined
 from pipeline.processor import Processor
 from pipeline.tiled import TiledNetwork
 
@@ -93,18 +94,26 @@ def predict_shards(task: PredictTask) -> list[Labelled]:
 
 def _label(piece: Piece, laid: TiledNetwork, task: PredictTask) -> Labelled:
     started = time.monotonic()
-    volume = VolumeStore(piece.store)
+    volume, arranged = VolumeStore(piece.store), task.arranged
     valid = volume.read_valid(piece.window)
     computed = bool(valid.any())
     if computed:  # else nothing is written: what is not there reads as no data
         made = predict_case(laid, PlannedCase.of(volume, task.plan), piece.window, valid)
-        labels = made[0] if task.arranged.probabilities else made
+        labels = made[0] if arranged.probabilities else made
         labels[~valid] = no_label(task.plan.mask_dtype)
-        MaskWriter(piece.final).write(piece.window, labels)
-        if task.arranged.probabilities:
+        if arranged.probabilities:
             kept = made[1:].astype(np.uint8, copy=False)
             kept[:, ~valid] = 0
-            ProbabilityWriter(probability_path(piece.final)).write(piece.window, kept)
+            companion = Companion.probabilities(task.plan.output_names)
+            path = companion.path(piece.final)
+            CompanionWriter(companion, path).write(piece.window, kept)
+        if arranged.refinement is None:
+            MaskWriter(piece.final).write(piece.window, labels)
+        elif piece.window.shape == volume.grid.shape:
+            done = refine(labels, volume.grid, task.plan, arranged.refinement)
+            write_refined(piece.final, piece.window, done)
+        else:
+            MaskWriter(piece.final).write_draft(piece.window, labels)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     seconds = time.monotonic() - started
     return Labelled(piece.final, piece.unit, "done" if computed else "masked", seconds, peak)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.io.companion_store import CompanionWriter
 from pipeline.io.ledger import Ledger
-from pipeline.io.mask_store import MaskSpec, MaskWriter
-from pipeline.io.probability_store import ProbabilityWriter, probability_path
+from pipeline.io.mask_store import MaskWriter
 from pipeline.io.store import partial_key, published_key
-from pipeline.predict.arrangement import CaseToPredict
-from pipeline.predict.pieces import Piece
+from pipeline.predict.pieces import Piece, Wanted
 from pipeline.predict.tasks import Labelled
 
 
@@ -19,80 +17,86 @@ from pipeline.predict.tasks import Labelled
 class CaseWork:
     """What is left to do of one mask."""
 
-    case: CaseToPredict
-    """The case."""
-    key: str
-    """The mask's key."""
+    wanted: Wanted
+    """All there is to do."""
+    ledger: Ledger
+    """Record of what is finished."""
     left: dict[str, Piece]
     """Pieces to label, by unit."""
-    ledger: Ledger
-    """Record of the finished ones."""
-    probabilities: bool
-    """Whether they are kept beside the mask."""
+    unpainted: dict[str, Piece]
+    """Pieces of a draft to paint, by unit."""
 
     @classmethod
-    def begin(
-        cls,
-        case: CaseToPredict,
-        spec: MaskSpec,
-        pieces: Sequence[Piece],
-        record: Ledger,
-        channels: tuple[str, ...] | None,
-    ) -> CaseWork:
-        """Create the mask's store, or go on with the one an earlier try left.
-
-        Args:
-            case: The case.
-            spec: Its mask.
-            pieces: All of it.
-            record: What is done of them.
-            channels: Of the probabilities that are kept; None: none are.
-        """
-        work = cls(case, spec.key, {}, record, channels is not None)
-        if not all(work._begun(final) for final in work._finals()):
+    def begin(cls, wanted: Wanted, record: Ledger) -> CaseWork:
+        """Create the mask's store, or go on with the one an earlier try left."""
+        work = cls(wanted, record, {}, {})
+        final, spec = work.final, wanted.spec
+        if not work._begun:
             record.forget()
-            MaskWriter.create(case.final, spec)
-            if channels is not None:
-                ProbabilityWriter.create(probability_path(case.final), spec, channels)
-        work.left = {p.unit: p for p in pieces if record.done(p.unit, spec.key) is None}
+            MaskWriter.create(final, spec, draft=wanted.drafted)
+            for companion in wanted.companions:
+                CompanionWriter.create(companion, companion.path(final), spec)
+        work.left = {p.unit: p for p in wanted.pieces if not work._recorded(p.unit)}
+        if wanted.drafted:
+            painted = {_painted(p.unit): p for p in wanted.pieces}
+            work.unpainted = {u: p for u, p in painted.items() if not work._recorded(u)}
         work._publish_if_whole()
         return work
 
-    @classmethod
-    def is_done(cls, case: CaseToPredict, key: str, probabilities: bool) -> bool:
-        """Whether all that is asked for stands for this key."""
-        return all(published_key(final) == key for final in cls._stores(case, probabilities))
+    @property
+    def final(self) -> Path:
+        """The mask store."""
+        return self.wanted.case.final
+
+    @property
+    def case(self) -> str:
+        """Its name."""
+        return self.wanted.case.case
+
+    @property
+    def left_to_tell(self) -> int:
+        """Rows that are still to come."""
+        searched = len(self.wanted.pieces) if self.unpainted else 0
+        return len(self.left) + searched + len(self.unpainted)
 
     def done(self, row: Labelled) -> None:
-        """Take note of a written piece; publish the mask after its last."""
-        self.ledger.record(row.unit, self.key, {"state": row.state, "seconds": row.seconds})
+        """Take note of a labelled piece; publish the mask after its last."""
+        self._record(row.unit, {"state": row.state, "seconds": row.seconds})
         del self.left[row.unit]
         self._publish_if_whole()
 
-    def note(self, row: Labelled) -> str:
-        """What to tell of a piece."""
-        if row.error is not None:
-            return f"{self.case.case}: quarantined, {row.error.reason}"
-        return self.case.case
+    def painted(self, unit: str) -> None:
+        """Take note of a painted piece, likewise."""
+        self._record(unit, {"state": "done"})
+        del self.unpainted[unit]
+        self._publish_if_whole()
 
-    @staticmethod
-    def _stores(case: CaseToPredict, probabilities: bool) -> list[Path]:
-        """The stores to make; the mask, which is what a case is known by, is published last."""
-        return [*([probability_path(case.final)] if probabilities else []), case.final]
+    @property
+    def _begun(self) -> bool:
+        """Whether stores can be gone on with: their pieces are where the ledger says they are."""
+        key = self.wanted.spec.key
+        others = [companion.path(self.final) for companion in self.wanted.companions]
+        # The mask is published last.
+        return partial_key(self.final) == key and all(
+            key in (partial_key(other), published_key(other)) for other in others
+        )
 
-    def _finals(self) -> list[Path]:
-        return self._stores(self.case, self.probabilities)
+    def _recorded(self, unit: str) -> bool:
+        return self.ledger.done(unit, self.wanted.spec.key) is not None
 
-    def _begun(self, final: Path) -> bool:
-        """Whether a store can be gone on with: its pieces are where the ledger says they are."""
-        if partial_key(final) == self.key:
-            return True
-        return final != self.case.final and published_key(final) == self.key
+    def _record(self, unit: str, row: dict[str, object]) -> None:
+        self.ledger.record(unit, self.wanted.spec.key, row)
 
     def _publish_if_whole(self) -> None:
-        if self.left:
+        if self.left or self.unpainted:
             return
-        for final in self._finals():
-            if partial_key(final) == self.key:
-                writer = MaskWriter if final == self.case.final else ProbabilityWriter
-                writer(final).finish()
+        for companion in self.wanted.companions:
+            path = companion.path(self.final)
+            if partial_key(path) == self.wanted.spec.key:
+                CompanionWriter(companion, path).finish()
+        MaskWriter(self.final).finish()
+
+
+def _painted(unit: str) -> str:
+    """A piece's name in the ledger when it is painted."""
+    return f"painted {unit}"
