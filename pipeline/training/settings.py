@@ -98,6 +98,9 @@ class TrainSettings(BaseModel):
     """Of weights, order and augmentation."""
     tensorboard: bool = True
     """Whether `checkpoints/tensorboard` is written beside the log: `tensorboard --logdir runs`."""
+    cleanup: bool = True
+    """Whether the validation cases are predicted once more at the end, to learn which components of
+    masks are better removed, and which holes filled. Prediction does so then."""
     bundle: bool = True
     """Whether the model is written as a MONAI bundle too, ``checkpoints/bundle``: for programs
     that do not have segflow. Takes seconds."""

@@ -23,8 +23,8 @@ VERSION = 2
 LIMITS = {"max_minutes", "max_steps", "max_epochs", "validations", "patience"}
 # What changes how training runs but not what it gives; folds are told apart by their cases.
 INDIFFERENT = {
-    *("augment_on", "bundle", "checkpoint_minutes", "folds", "loader_workers", "tensorboard"),
-    *("host", "meet_at", "timeout_minutes"),
+    *("augment_on", "bundle", "checkpoint_minutes", "cleanup", "folds", "loader_workers"),
+    *("tensorboard", "host", "meet_at", "timeout_minutes"),
 }
 
 

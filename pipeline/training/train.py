@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from models import Ensemble, EnsembleSettings
+from pipeline.components import Cleanup
 from pipeline.errors import ModelError
 from pipeline.execute import Progress, silent
 from pipeline.io.files import digest, read_json, remove_tree, write_json
 from pipeline.metrics import mean
-from pipeline.model_file import ModelCard, load_model, read_card, save_model
+from pipeline.model_file import ModelCard, load_model, read_card, save_model, write_card
 from pipeline.plan_file import Plan
+from pipeline.space.grid import SYMBOLS
 from pipeline.training.bundle import try_bundle
+from pipeline.training.cleanup import learn_cleanup
 from pipeline.training.loop import TrainTask
 from pipeline.training.network_training import STAGE, finished_network, train_network
 from pipeline.training.settings import TrainSettings
@@ -71,6 +74,7 @@ def train(
     if settings.host:
         return cards[-1]  # the rest is written by the first machine
     card = cards[0] if settings.folds is None else _together(tasks, cards, checkpoints)
+    card = _with_cleanup(card, tasks, settings, checkpoints, progress)
     _write_bundle(settings, manifest, checkpoints, progress)
     if trained:
         progress(STAGE, 1, 1, "up to date")
@@ -115,6 +119,37 @@ def _together(tasks: Sequence[TrainTask], cards: Sequence[ModelCard], folder: Pa
     card = read_card(best)
     write_json(finished, {"key": key, "model_id": card.model_id, **training})
     return card
+
+
+def _with_cleanup(
+    card: ModelCard,
+    tasks: Sequence[TrainTask],
+    settings: TrainSettings,
+    checkpoints: Path,
+    progress: Progress,
+) -> ModelCard:
+    """The model's card with what validation taught of its masks' components, also on disk."""
+    finished, plan = checkpoints / "train.json", card.plan
+    facts = read_json(finished)
+    if facts.get("cleanup_of") == [card.model_id, settings.cleanup]:
+        return card
+    judged = any(task.validation for task in tasks)
+    if settings.cleanup and judged and plan.target is None and plan.background is not None:
+        learned = learn_cleanup(tasks, progress)
+        cleanup, facts["cleanup"] = learned.cleanup, learned.sentences(_size_unit(plan))
+    else:
+        cleanup, facts["cleanup"] = Cleanup(), []
+    card = card.model_copy(update={"cleanup": cleanup})
+    write_card(checkpoints / "best.pt", card)
+    write_json(finished, facts | {"cleanup_of": [card.model_id, settings.cleanup]})
+    return card
+
+
+def _size_unit(plan: Plan) -> str:
+    """Unit of an object's size."""
+    if plan.unit is None:
+        return "voxels" if plan.ndim == 3 else "pixels"
+    return f"{SYMBOLS.get(plan.unit, plan.unit)}{'³' if plan.ndim == 3 else '²'}"
 
 
 def _write_bundle(
