@@ -11,7 +11,7 @@ import logging
 import os
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
@@ -153,8 +153,8 @@ def unexpected(error: BaseException) -> CaseError:
         return CaseError(
             "every worker that took this task died of it: killed by the system, most likely for "
             "want of memory.",
-            "Run the stage again with `--set execute.on=serial`: what is left is done in one "
-            "process, where the cause shows; or give it less memory to fill.",
+            "Run the stage again with `--set execute.workers=1`: what is left is done alone then, "
+            "with all the memory; or lower predict.memory_gb.",
         )
     said = " ".join(str(error).split())[:300]
     return CaseError(
@@ -166,39 +166,44 @@ def unexpected(error: BaseException) -> CaseError:
 def _run_on_dask(
     kernel: Callable[[Task], Row], tasks: Sequence[Task], settings: ExecuteSettings
 ) -> Iterator[Done[Task, Row]]:
+    from distributed import as_completed
+
     client = _client(settings.on, settings.cores, settings.memory_gb)
-    left = {
-        # pure=False: two equal tasks are two tasks. Dask tries a task again when its worker dies
-        # (distributed.scheduler.allowed-failures); what the kernel raises, _attempt returns, so
-        # bad input is never tried again.
-        client.submit(_attempt, kernel, task, pure=False): task
-        for task in tasks
-    }
+    # pure=False: two equal tasks are two tasks. Dask tries a task again when its worker dies
+    # (distributed.scheduler.allowed-failures); what the kernel raises, _attempt returns, so
+    # bad input is never tried again.
+    submitted = [(client.submit(_attempt, kernel, task, pure=False), task) for task in tasks]
+    left = {future.key: (future, task) for future, task in submitted}
     ended: Queue[DaskFuture] = Queue()
-    Thread(target=_collect, args=(list(left), ended), daemon=True).start()
+    waiting = as_completed([future for future, _ in submitted])
+    del submitted
+    Thread(target=_collect, args=(waiting, ended), daemon=True).start()
     try:
         while left:
             try:
                 future = ended.get(timeout=settings.timeout_minutes * 60)
             except Empty:
-                for task in left.values():
+                for _, task in left.values():
                     yield Done(task, None, _hanging(settings))
                 return
+            _, task = left.pop(future.key)
             error = future.exception()
-            task = left.pop(future)
-            yield _told(future.result() if error is None else Done(task, None, unexpected(error)))
+            done = future.result() if error is None else Done(task, None, unexpected(error))
+            # Held, it would be computed again when the worker dies that has its result.
+            future.release()
+            del future
+            yield _told(done)
     finally:
-        client.cancel(list(left))
+        client.cancel([future for future, _ in left.values()])
         if left and settings.on == "local":
             client.restart()  # what hangs goes with its process
 
 
-def _collect(futures: Sequence[DaskFuture], ended: Queue[DaskFuture]) -> None:
-    """Hand on tasks as they end."""
-    from distributed import as_completed
-
-    for future in as_completed(futures):
+def _collect(waiting: Iterable[DaskFuture], ended: Queue[DaskFuture]) -> None:
+    """Hand on tasks as they end, and keep none."""
+    for future in waiting:
         ended.put(future)
+        del future
 
 
 def _hanging(settings: ExecuteSettings) -> CaseError:
@@ -227,7 +232,16 @@ def _client(on: str, workers: int, memory_gb: float | None) -> Client:
             ) from error
         return client
     threads = os.environ.get("OMP_NUM_THREADS")
-    with dask.config.set({"logging.distributed": "error"}):
+    # For good, since Dask looks when a worker dies: it would close the keeper of a worker that is
+    # slow to come back, and a task whose worker died would blame those that only wait behind it.
+    dask.config.set(
+        {
+            "distributed.deploy.lost-worker-timeout": "1000 days",
+            "distributed.scheduler.worker-saturation": 1.0,
+        }
+    )
+    _quieten()
+    with dask.config.set({"logging.distributed": "critical"}):
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -244,3 +258,11 @@ def _client(on: str, workers: int, memory_gb: float | None) -> Client:
     atexit.register(cluster.close, timeout=10)
     atexit.register(client.close, timeout=10)
     return client
+
+
+def _quieten() -> None:
+    """Keep Dask's own words on a dying worker off the terminal, but for ``--debug``."""
+    if logging.getLogger("pipeline").isEnabledFor(logging.DEBUG):
+        return
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distribut")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

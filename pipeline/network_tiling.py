@@ -19,7 +19,7 @@ from pipeline.errors import SettingsError
 from pipeline.io.layout import choose_layout
 from pipeline.plan_file import Plan
 from pipeline.space import Shape
-from pipeline.tiled import Tiling
+from pipeline.tiled import TEST_SIDE, Tiling
 
 BEYOND_TENSORS = 1.4
 """What a pass holds over what its tensors do, measured on a CPU as the rise of the process's peak:
@@ -65,6 +65,28 @@ def pass_bytes(plan: Plan, tiling: Tiling, largest: Shape, precision: str) -> in
         return memory.bytes(prod(tiling.shown(tiling.fitting(tiling.tile))))
     shown = _seen(tiling.tile, tiling.halo, tiling.fitting(largest))
     return memory.bytes(prod(shown), prod(_seen(tiling.tile, memory.rim, shown)))
+
+
+def test_side(plan: Plan, tiling: Tiling, precision: str, limit: int) -> int:
+    """Voxels on each axis of the part of a volume that one pass within a limit can label.
+
+    Args:
+        plan: The plan, for its network.
+        tiling: How it is laid over volumes.
+        precision: Number format of the network's arithmetic.
+        limit: Bytes of a pass.
+
+    Returns:
+        At most ``TEST_SIDE``, and at least two strides.
+    """
+    memory, side = _pass_memory(plan, precision), TEST_SIDE[plan.ndim]
+    least = 2 * max(tiling.stride)
+    while side // 2 >= least:
+        shown = tiling.shown(tiling.fitting((side,) * plan.ndim))
+        if memory.bytes(prod(shown)) <= limit:
+            break
+        side //= 2
+    return side
 
 
 def _seen(tile: Shape, beyond: Shape, limit: Shape) -> Shape:

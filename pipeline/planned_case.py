@@ -119,6 +119,6 @@ def _parts(case: PlannedCase, window: Window, tiling: Tiling) -> list[Window]:
     return aligned_windows(window.shape, tuple(max(1, t * n // m) for t, n, m in sizes))
 
 
-def self_test(network: TiledNetwork, case: PlannedCase) -> dict[str, int]:
+def self_test(network: TiledNetwork, case: PlannedCase, side: int) -> dict[str, int]:
     """Compare tiles with one whole pass on a case's real voxels; see ``seam_mismatch``."""
-    return seam_mismatch(network, case.read, case.shape)
+    return seam_mismatch(network, case.read, case.shape, side)

@@ -213,16 +213,24 @@ class TiledNetwork:
 TEST_SIDE = {2: 1024, 3: 128}
 
 
-def seam_mismatch(network: TiledNetwork, read: Read, shape: Shape) -> dict[str, int]:
+def seam_mismatch(
+    network: TiledNetwork, read: Read, shape: Shape, side: int | None = None
+) -> dict[str, int]:
     """Compare tiles with one whole pass, on real voxels.
 
     The volume (or its first part, where it is large) is labelled twice: at once, and by tiles
     half as large on every axis that has room for two.
 
+    Args:
+        network: With its decision.
+        read: Gives normalised voxels.
+        shape: The volume's spatial shape.
+        side: Most voxels on an axis that are compared; None: ``TEST_SIDE``.
+
     Returns:
         ``voxels`` compared and ``different`` labels among them.
     """
-    side, tiling, decide = TEST_SIDE[len(shape)], network.tiling, network.decide
+    side, tiling, decide = side or TEST_SIDE[len(shape)], network.tiling, network.decide
     size = tuple(min(n, side) for n in shape)
     padded = tuple(-(-n // s) * s for n, s in zip(size, tiling.stride, strict=True))
     half = tuple(max(s, n // 2 // s * s) for n, s in zip(padded, tiling.stride, strict=True))

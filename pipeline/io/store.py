@@ -166,12 +166,24 @@ def publish(final: Path, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> 
     if is_remote(path):
         _move_objects(path, final)
         return
-    old = final.with_name(f".{final.name}.old")
+    old = _old_path(final)
     remove_tree(old)
     if final.exists():
         os.replace(final, old)
     os.replace(path, final)
     remove_tree(old)
+
+
+def _old_path(final: Path) -> Path:
+    """Where the store before stands for the moment in which it is replaced."""
+    return final.with_name(f".{final.name}.old")
+
+
+def sweep(final: Path) -> None:
+    """Remove what interrupted writers left beside a published store."""
+    for litter in (partial_path(final), _old_path(final)):
+        if litter.exists():
+            remove_tree(litter)
 
 
 def _move_objects(path: Path, final: Path) -> None:

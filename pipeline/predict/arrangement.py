@@ -11,6 +11,7 @@ from pipeline import network_tiling
 from pipeline.errors import SettingsError
 from pipeline.execute import ExecuteSettings
 from pipeline.io.companion_store import Companion
+from pipeline.io.mask_store import mask_windows
 from pipeline.io.store import published_key
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard
@@ -19,8 +20,11 @@ from pipeline.planned_case import PlannedCase
 from pipeline.predict.refine import Refinement
 from pipeline.predict.settings import PredictSettings
 from pipeline.processor import Processor, best_processor
-from pipeline.space import Shape
+from pipeline.space import Shape, Window
 from pipeline.tiled import Tiling
+
+IN_HAND = 2
+"""Pieces that a process works on at a time: the network is at one, the other read or written."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,22 @@ class Arrangement:
     def pass_bytes(self, plan: Plan) -> int:
         """Bytes a forward pass is expected to hold, at most."""
         return network_tiling.pass_bytes(plan, self.tiling, self.largest, self.processor.precision)
+
+    def test_side(self, plan: Plan) -> int:
+        """Voxels on each axis that the self-test compares: as many as a pass may hold."""
+        limit = self.pass_bytes(plan)
+        return network_tiling.test_side(plan, self.tiling, self.processor.precision, limit)
+
+    def box_bytes(self, plan: Plan) -> int:
+        """Bytes that the pieces in hand are expected to hold: labels, validity, what is kept."""
+        window = max(mask_windows(self.largest, plan.mask_dtype, self.tiling.tile), key=_size)
+        kept = len(plan.output_names) if self.probabilities else 0
+        refined = 0 if self.refinement is None else 5
+        return IN_HAND * window.size * (2 * plan.mask_dtype.itemsize + 1 + 2 * kept + refined)
+
+
+def _size(window: Window) -> int:
+    return window.size
 
 
 def arrange(

@@ -114,7 +114,7 @@ def foresee(
         tiles=len(tiles),
         voxels=voxels,
         redundancy=shown / voxels if voxels else 1.0,
-        bytes=process_bytes() + arranged.pass_bytes(card.plan),
+        bytes=process_bytes() + arranged.pass_bytes(card.plan) + arranged.box_bytes(card.plan),
         seconds=seconds,
         arranged=arranged,
     )

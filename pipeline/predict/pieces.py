@@ -60,8 +60,12 @@ class Wanted:
     @property
     def is_done(self) -> bool:
         """Whether all of it stands."""
-        finals = [self.case.final, *(c.path(self.case.final) for c in self.companions)]
-        return all(published_key(final) == self.spec.key for final in finals)
+        return all(published_key(final) == self.spec.key for final in self.finals)
+
+    @property
+    def finals(self) -> list[Path]:
+        """The stores to make."""
+        return [self.case.final, *(c.path(self.case.final) for c in self.companions)]
 
     @property
     def drafted(self) -> bool:

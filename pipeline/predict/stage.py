@@ -14,17 +14,17 @@ from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.files import write_json
 from pipeline.io.ledger import Ledger
 from pipeline.io.manifest import ManifestRow, QuarantineRow, replace_quarantine, usable_cases
+from pipeline.io.store import sweep
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, read_card
 from pipeline.network_tiling import process_bytes
 from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase, self_test
-from pipeline.predict.arrangement import Arrangement, CaseToPredict, arrange
+from pipeline.predict.arrangement import IN_HAND, Arrangement, CaseToPredict, arrange
 from pipeline.predict.pieces import Piece, plan_predict
 from pipeline.predict.refine import FindTask, Refinement, find_parts, paint, paint_tasks
 from pipeline.predict.settings import PredictSettings
 from pipeline.predict.tasks import (
-    IN_HAND,
     Labelled,
     laid_network,
     make_tasks,
@@ -133,7 +133,10 @@ def predict_cases(
         except StoreError as error:
             refused[case.case] = CaseError(f"{error}.", "Run `segflow ingest`.")
             continue
-        if not wanted.is_done:
+        if wanted.is_done:
+            for final in wanted.finals:
+                sweep(final)
+        else:
             record = Ledger(ledger / STAGE / card.model_id / f"{case.case}.jsonl")
             works[case.final] = CaseWork.begin(wanted, record)
     todo = [piece for work in works.values() for piece in work.left.values()]
@@ -158,6 +161,10 @@ def predict_cases(
             except CaseError as error:
                 refused[work.case] = error
                 told.of(work.case, error)
+    for work in works.values():
+        if work.wanted.is_done:  # a worker that was given up may have written once more
+            for final in work.wanted.finals:
+                sweep(final)
     if todo:
         seam = _self_test(todo, refused, arranged, card.plan)
         facts: dict[str, Any] = {"seam": seam, "cases": len(works), "peak_bytes": peak}
@@ -230,7 +237,7 @@ def _self_test(
         return None
     case = PlannedCase.of(VolumeStore(piece.store), plan)
     laid = replace(laid_network(arranged), decide=plan.decision)
-    return self_test(laid, case)
+    return self_test(laid, case, arranged.test_side(plan))
 
 
 def _record(card: ModelCard, arranged: Arrangement, baseline: int) -> dict[str, Any]:
@@ -243,5 +250,7 @@ def _record(card: ModelCard, arranged: Arrangement, baseline: int) -> dict[str, 
         "precision": processor.precision,
         "device": processor.device,
         "channels_last": processor.channels_last,
-        "estimated_bytes": baseline + arranged.pass_bytes(card.plan),
+        "estimated_bytes": baseline
+        + arranged.pass_bytes(card.plan)
+        + arranged.box_bytes(card.plan),
     }

@@ -25,14 +25,12 @@ from pipeline.io.volume_store import VolumeStore, no_label
 from pipeline.model_file import load_model
 from pipeline.plan_file import Plan
 from pipeline.planned_case import PlannedCase, predict_case
-from pipeline.predict.arrangement import Arrangement
+from pipeline.predict.arrangement import IN_HAND, Arrangement
 from pipeline.predict.pieces import Piece
 from pipeline.predict.refine import refine, write_refined
 from pipeline.processor import Processor
 from pipeline.tiled import TiledNetwork
 
-IN_HAND = 2
-"""Pieces that a process works on at a time: the network is at one, the other read or written."""
 TASK_VOXELS = 64 * 2**20
 """Small cases and shards are put together into tasks of about this many voxels."""
 
@@ -96,14 +94,18 @@ def _label(piece: Piece, laid: TiledNetwork, task: PredictTask) -> Labelled:
     started = time.monotonic()
     volume, arranged = VolumeStore(piece.store), task.arranged
     valid = volume.read_valid(piece.window)
-    computed = bool(valid.any())
+    computed, unknown = bool(valid.any()), None if valid.all() else ~valid
     if computed:  # else nothing is written: what is not there reads as no data
-        made = predict_case(laid, PlannedCase.of(volume, task.plan), piece.window, valid)
+        wanted = None if unknown is None else valid
+        del valid  # as large as the mask
+        made = predict_case(laid, PlannedCase.of(volume, task.plan), piece.window, wanted)
         labels = made[0] if arranged.probabilities else made
-        labels[~valid] = no_label(task.plan.mask_dtype)
+        if unknown is not None:
+            labels[unknown] = no_label(task.plan.mask_dtype)
         if arranged.probabilities:
             kept = made[1:].astype(np.uint8, copy=False)
-            kept[:, ~valid] = 0
+            if unknown is not None:
+                kept[:, unknown] = 0
             companion = Companion.probabilities(task.plan.output_names)
             path = companion.path(piece.final)
             CompanionWriter(companion, path).write(piece.window, kept)
