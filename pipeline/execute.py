@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from functools import cache
@@ -153,8 +154,8 @@ def unexpected(error: BaseException) -> CaseError:
         return CaseError(
             "every worker that took this task died of it: killed by the system, most likely for "
             "want of memory.",
-            "Run the stage again with `--set execute.workers=1`: what is left is done alone then, "
-            "with all the memory; or lower predict.memory_gb.",
+            "Lower predict.memory_gb, or execute.workers so that each has more, and run the same "
+            "command again.",
         )
     said = " ".join(str(error).split())[:300]
     return CaseError(
@@ -168,7 +169,8 @@ def _run_on_dask(
 ) -> Iterator[Done[Task, Row]]:
     from distributed import as_completed
 
-    client = _client(settings.on, settings.cores, settings.memory_gb)
+    local = settings.on == "local"
+    client = _client(settings.on, settings.cores if local else 0, settings.memory_gb)
     # pure=False: two equal tasks are two tasks. Dask tries a task again when its worker dies
     # (distributed.scheduler.allowed-failures); what the kernel raises, _attempt returns, so
     # bad input is never tried again.
@@ -183,9 +185,17 @@ def _run_on_dask(
             try:
                 future = ended.get(timeout=settings.timeout_minutes * 60)
             except Empty:
-                for _, task in left.values():
+                _give_up(client, [future for future, _ in left.values()], settings)
+                tasks_left = [task for _, task in left.values()]
+                left.clear()
+                for task in tasks_left:
                     yield Done(task, None, _hanging(settings))
                 return
+            if future.cancelled():
+                raise ExecutionError(
+                    f"the Dask scheduler at {settings.on} has gone, and with it {len(left)} tasks: "
+                    "look after it, then run the same command again"
+                )
             _, task = left.pop(future.key)
             error = future.exception()
             done = future.result() if error is None else Done(task, None, unexpected(error))
@@ -195,8 +205,14 @@ def _run_on_dask(
             yield _told(done)
     finally:
         client.cancel([future for future, _ in left.values()])
-        if left and settings.on == "local":
-            client.restart()  # what hangs goes with its process
+
+
+def _give_up(client: Client, futures: Sequence[DaskFuture], settings: ExecuteSettings) -> None:
+    """Leave tasks that do not end; a local worker goes with its process, if that can be killed."""
+    client.cancel(futures)
+    if settings.on == "local":
+        with suppress(TimeoutError, OSError):
+            client.restart()
 
 
 def _collect(waiting: Iterable[DaskFuture], ended: Queue[DaskFuture]) -> None:

@@ -25,8 +25,8 @@ def flat_value(voxels: NDArray[np.float32]) -> bytes | None:
 class FlatResults:
     """What was made of windows of one value, by all that it depends on; the latest are kept.
 
-    Inside a volume a result is one value too, and takes no room; at a volume's borders it may
-    not be. Several threads may ask.
+    Inside a volume a result is one value too, for each of its channels, and takes no room; at a
+    volume's borders it may not be. Several threads may ask.
     """
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class FlatResults:
             self._kept[key] = found  # now the latest
         return found
 
-    def keep(self, key: Hashable, made: NDArray[Any]) -> None:
-        """Keep a result, and drop the oldest where there are too many."""
-        first = made.reshape(-1)[:1]
+    def keep(self, key: Hashable, made: NDArray[Any], ndim: int) -> None:
+        """Keep a result with so many spatial axes, and drop the oldest where there are too many."""
+        first = made[(..., *(slice(1),) * ndim)]  # type: ignore[arg-type]
         if (made == first).all():
-            made = np.broadcast_to(first.reshape((1,) * made.ndim).copy(), made.shape)
+            made = np.broadcast_to(first.copy(), made.shape)
         self._kept[key] = made
         held = 0
         for old, result in reversed(list(self._kept.items())):

@@ -159,8 +159,6 @@ def plan_tiling(
         _refuse_small(memory_gb, patch)
         return blended
     reach = halo(network)
-    if tile is not None:
-        return Tiling("exact", stride, reach, fitted(tile, stride))
     limit = fitted(largest or LARGEST[plan.ndim], stride)
     # The way up is computed for what is kept, and its rim, where the network can.
     ways = 2 if memory.per_shown < memory.per_voxel else 0
@@ -170,6 +168,9 @@ def plan_tiling(
         kept = prod(_seen(tile, memory.rim, shown))
         return Need(memory.bytes(prod(shown), kept), prod(shown) + ways * kept)
 
+    if tile is not None:
+        _refuse_small(memory_gb, needs(fitted(tile, stride)).bytes)
+        return Tiling("exact", stride, reach, fitted(tile, stride))
     unit = choose_layout(limit, plan.mask_dtype).write
     chosen = choose_tile(limit, unit, stride, needs, budget)
     if chosen is None and memory_gb is None:  # no smaller than what it would be replaced by
@@ -177,7 +178,13 @@ def plan_tiling(
     if chosen is not None:
         return Tiling("exact", stride, reach, chosen)
     least = needs(stride).bytes
-    _refuse_small(memory_gb, least if blend == "exact" else min(least, patch))
+    if blend == "exact":
+        raise SettingsError(
+            f"predict.blend is exact, but the smallest exact tile needs {least / 2**30:.3g} GiB "
+            f"and a pass may hold {budget / 2**30:.3g}: set predict.memory_gb to at least as much, "
+            "or leave predict.blend at auto"
+        )
+    _refuse_small(memory_gb, min(least, patch))
     reason = (
         f"an exact tile needs {reach} voxels around it and {least / 2**30:.2g} GiB, and memory "
         f"holds {budget / 2**30:.2g}: tiles are blended"
@@ -193,7 +200,7 @@ def _refuse_small(memory_gb: float | None, least: int) -> None:
     """
     if memory_gb is not None and least > memory_gb * 2**30:
         raise SettingsError(
-            f"predict.memory_gb {memory_gb:g} holds no tile: the smallest pass of this network "
+            f"predict.memory_gb {memory_gb:g} holds no tile: the smallest pass that is left "
             f"needs {math.ceil(least / 2**30 * 1000) / 1000:g}; give at least as much, or null"
         )
 

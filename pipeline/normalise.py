@@ -98,10 +98,11 @@ class Normalisation(BaseModel):
             above = scaling.upper is not None and low is not None and low > scaling.upper
             below = scaling.lower is not None and high is not None and high < scaling.lower
             if above or below:
+                limit = f"below {scaling.upper:.6g}" if above else f"above {scaling.lower:.6g}"
                 return (
                     f"its values in channel {number} lie between {low:.6g} and {high:.6g} (1st and "
-                    f"99th percentile), those of the training cases between {scaling.lower:.6g} "
-                    f"and {scaling.upper:.6g}: the network would see one grey"
+                    f"99th percentile), those of the training cases {limit}: the network would "
+                    "see one grey"
                 )
         return None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
@@ -98,7 +99,7 @@ class TiledNetwork:
     """Of the result; None: as decided."""
     _flat: FlatResults = field(default_factory=FlatResults, init=False)
 
-    @property
+    @cached_property
     def undecided(self) -> TiledNetwork:
         """The same, giving logits."""
         return TiledNetwork(self.model, self.tiling, self.processor)
@@ -148,7 +149,7 @@ class TiledNetwork:
         if self.dtype is not None:
             kept = kept.astype(self.dtype)
         if value is not None:
-            self._flat.keep(key, kept)
+            self._flat.keep(key, kept, len(shape))
         return kept
 
     def _shown(self, read: Read, shape: Shape, window: Window) -> NDArray[np.float32]:

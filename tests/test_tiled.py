@@ -343,12 +343,25 @@ def test_a_tile_of_other_axes_than_the_plan_is_refused(padding):
 def test_of_flat_windows_the_latest_are_kept_and_one_value_takes_no_room():
     kept = FlatResults()
     for number in range(200):
-        kept.keep(number, np.full((256, 256, 64), number, np.uint8))
+        kept.keep(number, np.full((256, 256, 64), number, np.uint8), 3)
     assert all((kept.find(number) == number).all() for number in range(200))
     rough = np.zeros((256, 256, 64), np.uint8)  # 4 MiB
     rough[0] = 1
     for number in range(40):
-        kept.keep(-number, rough)
+        kept.keep(-number, rough, 3)
         assert kept.find(199) is not None
     assert kept.find(0) is None and kept.find(-5) is None
     assert kept.find(-39) is rough
+    channels = np.broadcast_to(np.arange(9).reshape(9, 1, 1), (9, 4096, 4096))
+    kept.keep("channels", channels.copy(), 2)
+    assert (kept.find("channels") == channels).all() and kept.find(-39) is rough
+
+
+def test_exact_tiles_that_do_not_fit_are_refused_where_they_are_asked_for():
+    with pytest.raises(SettingsError, match="the smallest exact tile needs .* a pass may hold"):
+        plan_tiling(small_plan(3), "float32", 1e-6, largest=(200,) * 3, blend="exact")
+
+
+def test_a_tile_that_is_asked_for_keeps_to_the_limit_too():
+    with pytest.raises(SettingsError, match="holds no tile: the smallest pass that is left"):
+        plan_tiling(small_plan(3), "float32", 1e-3, (512,) * 3, largest=(600,) * 3)

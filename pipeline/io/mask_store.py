@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from pipeline.io import ngff, store
 from pipeline.io.downsample import Reduce
+from pipeline.io.files import remove_tree
 from pipeline.io.layout import choose_layout
 from pipeline.io.ngff import LabelClass
 from pipeline.io.pyramid import PyramidSpec, build_pyramid, create_pyramid, overview_level
@@ -107,6 +108,11 @@ class MaskWriter:
         """Write labels, or numbers, of a window of whole shards; see ``store.write_window``."""
         store.write_window(self._mask, window, labels)
 
+    @property
+    def has_draft(self) -> bool:
+        """Whether the store has a draft."""
+        return DRAFT in self._root
+
     def write_draft(self, window: Window, labels: NDArray[Any]) -> None:
         """Write labels of a window of whole shards of the draft."""
         store.write_window(store.array_at(self._root, DRAFT), window, labels)
@@ -117,8 +123,7 @@ class MaskWriter:
 
     def finish(self) -> None:
         """Build the pyramid and publish the store; a draft has served."""
-        if DRAFT in self._root:
-            del self._root[DRAFT]
+        remove_tree(store.partial_path(self.final) / DRAFT)
         build_pyramid(self._root, "mask", _reduce(self._mask.dtype))
         store.publish(self.final, lambda attributes: attributes)
 

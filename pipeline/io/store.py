@@ -222,7 +222,8 @@ def open_complete(path: Path, kind: str) -> zarr.Group:
 
     Args:
         path: The store.
-        kind: ``volume``, ``mask`` or ``patches``: what it must hold.
+        kind: ``volume``, ``mask``, ``patches``, ``probabilities`` or ``objects``: what it must
+            hold.
 
     Raises:
         StoreError: There is no store, it is not complete, or it holds something else.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from models import FlipMean, outline
@@ -23,6 +24,8 @@ from pipeline.processor import Processor, best_processor
 from pipeline.space import Shape, Window
 from pipeline.tiled import Tiling
 
+REFINED_BYTES = 24
+"""What is held of a voxel while its box is searched for components, and painted; at most."""
 IN_HAND = 2
 """Pieces that a process works on at a time: the network is at one, the other read or written."""
 
@@ -81,8 +84,12 @@ class Arrangement:
         """Bytes that the pieces in hand are expected to hold: labels, validity, what is kept."""
         window = max(mask_windows(self.largest, plan.mask_dtype, self.tiling.tile), key=_size)
         kept = len(plan.output_names) if self.probabilities else 0
-        refined = 0 if self.refinement is None else 5
-        return IN_HAND * window.size * (2 * plan.mask_dtype.itemsize + 1 + 2 * kept + refined)
+        refined = 0 if self.refinement is None else REFINED_BYTES
+        held = window.size * (2 * plan.mask_dtype.itemsize + 1 + 2 * kept + refined)
+        if self.tiling.blend == "gaussian":  # sums of a tile's rows
+            rows = min(self.tiling.tile[0], window.shape[0])
+            held += 4 * (plan.outputs + 1) * rows * prod(window.shape[1:])
+        return IN_HAND * held
 
 
 def _size(window: Window) -> int:

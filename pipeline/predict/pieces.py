@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pipeline.errors import CaseError
 from pipeline.io.companion_store import Companion
-from pipeline.io.files import digest
+from pipeline.io.files import digest, remove_tree
 from pipeline.io.mask_store import MaskSpec
-from pipeline.io.store import published_key
+from pipeline.io.store import published_key, sweep
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, versions
 from pipeline.plan_file import Plan
@@ -60,12 +60,17 @@ class Wanted:
     @property
     def is_done(self) -> bool:
         """Whether all of it stands."""
-        return all(published_key(final) == self.spec.key for final in self.finals)
+        finals = [self.case.final, *(c.path(self.case.final) for c in self.companions)]
+        return all(published_key(final) == self.spec.key for final in finals)
 
-    @property
-    def finals(self) -> list[Path]:
-        """The stores to make."""
-        return [self.case.final, *(c.path(self.case.final) for c in self.companions)]
+    def tidy(self) -> None:
+        """Remove what interrupted writers left, and companions of an earlier mask."""
+        for companion in (Companion.probabilities(()), Companion.objects()):
+            path = companion.path(self.case.final)
+            sweep(path)
+            if published_key(path) not in (None, self.spec.key):
+                remove_tree(path)
+        sweep(self.case.final)
 
     @property
     def drafted(self) -> bool:

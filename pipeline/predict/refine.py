@@ -26,6 +26,7 @@ from pipeline.components import (
     merge,
     objects,
 )
+from pipeline.errors import CaseError
 from pipeline.io.companion_store import Companion, CompanionWriter
 from pipeline.io.mask_store import MaskWriter
 from pipeline.model_file import ModelCard
@@ -129,6 +130,11 @@ def write_refined(final: Path, window: Window, done: Refined) -> None:
     """Write a piece of a mask, and of the objects beside it."""
     MaskWriter(final).write(window, done.labels)
     if done.objects is not None:
+        if done.objects.dtype.itemsize > 4:
+            raise CaseError(
+                "its mask falls into more than 4,294,967,295 objects.",
+                "Set predict.objects to false, or predict it in parts.",
+            )
         companion = Companion.objects()
         CompanionWriter(companion, companion.path(final)).write(window, done.objects)
 

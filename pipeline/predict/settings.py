@@ -21,13 +21,13 @@ class PredictSettings(BaseModel):
     """Splits whose cases get a mask."""
     tile: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """Voxels labelled in one pass, rounded up to the network's stride; null: as many as memory
-    allows. Any tile gives the same mask."""
+    allows. Any exact tile gives the same mask; blended ones are of the training patch's size."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """What one forward pass may hold; null: an eighth of the machine's memory."""
     blend: Literal["auto", "exact", "gaussian"] = "auto"
     """``exact``: tiles that meet as one pass over the whole volume would; ``gaussian``: averages of
     overlapping tiles, for networks that keep statistics of what they see. ``auto``: exact where
-    the network allows it."""
+    the network and memory allow it."""
     any_spacing: bool = False
     """Whether cases are predicted too whose voxels are far from the training cases' in size."""
     mirror: bool = False
@@ -36,13 +36,13 @@ class PredictSettings(BaseModel):
     mirrored images."""
     probabilities: bool = False
     """Whether class probabilities are kept beside the masks, in eight bits each:
-    ``probabilities/<case>.zarr``."""
+    ``probabilities/<case>.zarr``. For masks that stand without them, all is computed again."""
     cleanup: bool = True
     """Whether the components of masks are treated as training found to be better on the validation
     cases: holes filled, small ones removed, or only the largest kept."""
     objects: bool = False
     """Whether connected regions of one class are numbered beside the masks:
-    ``objects/<case>.zarr``."""
+    ``objects/<case>.zarr``. For masks that stand without them, all is computed again."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the network's arithmetic; ``auto``: bfloat16 where the processor has it,
     but float32 in a regression."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.components import BlockParts, merge
 from pipeline.errors import CaseError, NothingUsableError, StoreError
-from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
+from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent, unexpected
 from pipeline.io.files import write_json
 from pipeline.io.ledger import Ledger
 from pipeline.io.manifest import ManifestRow, QuarantineRow, replace_quarantine, usable_cases
-from pipeline.io.store import sweep
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import ModelCard, read_card
 from pipeline.network_tiling import process_bytes
@@ -115,8 +115,9 @@ def predict_cases(
 ) -> Predicted:
     """Predict volume stores, or go on where an earlier try ended.
 
-    A mask that stands already for the same voxels, weights, plan and tiling is left alone. A case
-    is published as soon as its last piece is written.
+    A mask is left alone that stands already for the same voxels, weights, plan and whatever else
+    changes its bytes, with all that is to stand beside it. A case is published as soon as its last
+    piece is written.
     """
     started = time.monotonic()
     card = read_card(model)
@@ -134,10 +135,10 @@ def predict_cases(
             refused[case.case] = CaseError(f"{error}.", "Run `segflow ingest`.")
             continue
         if wanted.is_done:
-            for final in wanted.finals:
-                sweep(final)
-        else:
-            record = Ledger(ledger / STAGE / card.model_id / f"{case.case}.jsonl")
+            wanted.tidy()
+            continue
+        record = Ledger(ledger / STAGE / card.model_id / f"{case.case}.jsonl")
+        with _refusing(case.case, refused):
             works[case.final] = CaseWork.begin(wanted, record)
     todo = [piece for work in works.values() for piece in work.left.values()]
     place = place_for(execute, arranged.processor, todo)
@@ -149,22 +150,18 @@ def predict_cases(
         for row in done.row or [Labelled.failed(p, done.error) for p in done.task.pieces]:
             work = works[row.final]
             peak = max(peak, row.peak_bytes)
-            if row.error is None:
+            with _refusing(work.case, refused):
+                if row.error is not None:
+                    raise row.error
                 work.done(row)
-            else:
-                refused[work.case] = row.error
             told.of(work.case, row.error)
     for work in works.values():
         if work.unpainted and not work.left and arranged.refinement is not None:
-            try:
-                _refine(work, arranged.refinement, card.plan, execute, told)
-            except CaseError as error:
-                refused[work.case] = error
-                told.of(work.case, error)
+            with _refusing(work.case, refused):
+                _refine(work, arranged.refinement, card.plan, place, told)
     for work in works.values():
         if work.wanted.is_done:  # a worker that was given up may have written once more
-            for final in work.wanted.finals:
-                sweep(final)
+            work.wanted.tidy()
     if todo:
         seam = _self_test(todo, refused, arranged, card.plan)
         facts: dict[str, Any] = {"seam": seam, "cases": len(works), "peak_bytes": peak}
@@ -176,6 +173,17 @@ def predict_cases(
         tuple(case.final for case in cases if case.case not in refused),
         tuple(QuarantineRow(c, STAGE, e.reason, e.remedy) for c, e in refused.items()),
     )
+
+
+@contextmanager
+def _refusing(case: str, refused: dict[str, CaseError]) -> Iterator[None]:
+    """Refuse a case for whatever goes wrong with it: it never stops the night."""
+    try:
+        yield
+    except CaseError as error:
+        refused[case] = error
+    except Exception as error:
+        refused[case] = unexpected(error)
 
 
 @dataclass
@@ -209,20 +217,25 @@ def _refine(
     def found() -> Iterator[BlockParts]:
         tasks = [FindTask(final, piece.window, grid, plan) for piece in work.wanted.pieces]
         for done in run_tasks(find_parts, tasks, execute):
-            if done.row is None:
-                raise done.error or CaseError("a piece was lost.", "Run the same command again.")
-            told.of(work.case)
-            yield done.row
+            told.of(work.case, done.error)
+            if done.row is not None:
+                yield done.row
+            elif done.error is not None:
+                raise done.error
 
     units = {unit: piece.window for unit, piece in work.unpainted.items()}
     components = merge(grid.shape, found())
+    failed: CaseError | None = None
     for done in run_tasks(
         paint, paint_tasks(final, units, components, grid, plan, refinement), execute
     ):
-        if done.row is None:
-            raise done.error or CaseError("a piece was lost.", "Run the same command again.")
-        work.painted(done.row)
-        told.of(work.case)
+        told.of(work.case, done.error)
+        if done.row is not None:
+            work.painted(done.row)
+        elif done.error is not None:
+            failed = failed or done.error
+    if failed is not None:
+        raise failed
 
 
 def _self_test(

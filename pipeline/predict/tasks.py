@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from models import Decision, FlipMean
-from pipeline.errors import CaseError
+from pipeline.errors import CaseError, ModelError
 from pipeline.execute import ExecuteSettings, unexpected
 from pipeline.io.companion_store import CERTAIN, Companion, CompanionWriter
 from pipeline.io.mask_store import MaskWriter
@@ -129,15 +129,20 @@ class WithProbabilities:
     """How labels follow from logits."""
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Give the label, and after it what stands for each probability, (1 + K, *S) int32."""
-        kept = self.decision.probabilities(logits).mul_(CERTAIN).round_().int()
-        return torch.cat([self.decision(logits)[None].int(), kept])
+        """Give the label, and after it what stands for each probability, (1 + K, *S)."""
+        dtype = torch.uint8 if len(logits) <= CERTAIN else torch.int32
+        kept = self.decision.probabilities(logits).mul_(CERTAIN).round_().to(dtype)
+        return torch.cat([self.decision(logits)[None].to(dtype), kept])
 
 
 @lru_cache(maxsize=1)
 def laid_network(arranged: Arrangement) -> TiledNetwork:
     """The trained network, placed and laid over volumes; kept by the process between tasks."""
     network, card = load_model(arranged.model)
+    if card.weights_sha256 != arranged.weights_sha256:
+        raise ModelError(
+            f"the weights {arranged.model} have changed since prediction began: run it again"
+        )
     plan, processor = card.plan, arranged.processor
     asked = FlipMean(network, plan.decision.kind) if arranged.mirror else network
     placed = processor.place(asked, plan.ndim)

@@ -30,16 +30,14 @@ class CaseWork:
     def begin(cls, wanted: Wanted, record: Ledger) -> CaseWork:
         """Create the mask's store, or go on with the one an earlier try left."""
         work = cls(wanted, record, {}, {})
-        final, spec = work.final, wanted.spec
+        work._look()
         if not work._begun:
             record.forget()
-            MaskWriter.create(final, spec, draft=wanted.drafted)
+            final, spec = work.final, wanted.spec
             for companion in wanted.companions:
                 CompanionWriter.create(companion, companion.path(final), spec)
-        work.left = {p.unit: p for p in wanted.pieces if not work._recorded(p.unit)}
-        if wanted.drafted:
-            painted = {_painted(p.unit): p for p in wanted.pieces}
-            work.unpainted = {u: p for u, p in painted.items() if not work._recorded(u)}
+            MaskWriter.create(final, spec, draft=wanted.drafted)
+            work._look()
         work._publish_if_whole()
         return work
 
@@ -61,7 +59,7 @@ class CaseWork:
 
     def done(self, row: Labelled) -> None:
         """Take note of a labelled piece; publish the mask after its last."""
-        self._record(row.unit, {"state": row.state, "seconds": row.seconds})
+        self._record(self._labelled(row.unit), {"state": row.state, "seconds": row.seconds})
         del self.left[row.unit]
         self._publish_if_whole()
 
@@ -71,15 +69,31 @@ class CaseWork:
         del self.unpainted[unit]
         self._publish_if_whole()
 
+    def _look(self) -> None:
+        """Look up in the ledger what is left."""
+        pieces = self.wanted.pieces
+        self.left = {p.unit: p for p in pieces if not self._recorded(self._labelled(p.unit))}
+        if self.wanted.drafted:
+            painted = {_painted(p.unit): p for p in pieces}
+            self.unpainted = {u: p for u, p in painted.items() if not self._recorded(u)}
+
     @property
     def _begun(self) -> bool:
-        """Whether stores can be gone on with: their pieces are where the ledger says they are."""
-        key = self.wanted.spec.key
+        """Whether stores can be gone on with: what is recorded is in them, the rest has room."""
+        key, whole = self.wanted.spec.key, not self.left and not self.unpainted
         others = [companion.path(self.final) for companion in self.wanted.companions]
-        # The mask is published last.
-        return partial_key(self.final) == key and all(
-            key in (partial_key(other), published_key(other)) for other in others
+        if partial_key(self.final) != key:
+            return False
+        # The mask is published last; and its draft goes when all is painted.
+        if not whole and MaskWriter(self.final).has_draft != self.wanted.drafted:
+            return False
+        return all(
+            partial_key(other) == key or (whole and published_key(other) == key) for other in others
         )
+
+    def _labelled(self, unit: str) -> str:
+        """A piece's name in the ledger when it is labelled: in a draft, or in the mask."""
+        return f"draft {unit}" if self.wanted.drafted else unit
 
     def _recorded(self, unit: str) -> bool:
         return self.ledger.done(unit, self.wanted.spec.key) is not None

@@ -31,6 +31,8 @@ from pipeline.space import Window
 from pipeline.tiled import TiledNetwork
 from pipeline.training.loop import TrainTask
 
+LEARNER = 1
+"""Raised when the same masks would teach something else."""
 ReadLabels = Callable[[Window], NDArray[Any]]
 
 

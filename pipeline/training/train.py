@@ -16,7 +16,7 @@ from pipeline.model_file import ModelCard, load_model, read_card, save_model, wr
 from pipeline.plan_file import Plan
 from pipeline.space.grid import SYMBOLS
 from pipeline.training.bundle import try_bundle
-from pipeline.training.cleanup import learn_cleanup
+from pipeline.training.cleanup import LEARNER, learn_cleanup
 from pipeline.training.loop import TrainTask
 from pipeline.training.network_training import STAGE, finished_network, train_network
 from pipeline.training.settings import TrainSettings
@@ -112,7 +112,7 @@ def _together(tasks: Sequence[TrainTask], cards: Sequence[ModelCard], folder: Pa
         "steps": sum(c.training["steps"] for c in cards),
         "position": sum(c.training["position"] for c in cards),
         "val_score": mean(scores),
-        "mirrored": all(c.training["mirrored"] for c in cards),
+        "mirrored": all(c.training.get("mirrored", True) for c in cards),
         "folds": {name: {"model_id": c.model_id, **c.training} for name, c in judged.items()},
     }
     save_model(best, ensemble.state_dict(), plan.model_copy(update={"network": settings}), training)
@@ -131,7 +131,8 @@ def _with_cleanup(
     """The model's card with what validation taught of its masks' components, also on disk."""
     finished, plan = checkpoints / "train.json", card.plan
     facts = read_json(finished)
-    if facts.get("cleanup_of") == [card.model_id, settings.cleanup]:
+    key = digest(LEARNER, card.model_id, settings.cleanup, [task.key for task in tasks])
+    if facts.get("cleanup_key") == key:
         return card
     judged = any(task.validation for task in tasks)
     if settings.cleanup and judged and plan.target is None and plan.background is not None:
@@ -141,7 +142,7 @@ def _with_cleanup(
         cleanup, facts["cleanup"] = Cleanup(), []
     card = card.model_copy(update={"cleanup": cleanup})
     write_card(checkpoints / "best.pt", card)
-    write_json(finished, facts | {"cleanup_of": [card.model_id, settings.cleanup]})
+    write_json(finished, facts | {"cleanup_key": key})
     return card
 
 

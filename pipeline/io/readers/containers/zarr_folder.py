@@ -166,6 +166,11 @@ def _store(path: Path, group: zarr.Group) -> ArraySource:
             f"{path.name} is a segflow store that is not complete.",
             "Run the stage that writes it again.",
         )
+    if known["kind"] not in ("volume", "mask"):
+        raise CaseError(
+            f"{path.name} is a segflow store of {known['kind']}, not of images or masks.",
+            "Give the volume store, or the mask store.",
+        )
     grid = Grid.from_json(known["grid"])
     volume = known["kind"] == "volume"
     array, folder = _array(path, "0/image" if volume else "0/mask")
