@@ -21,6 +21,7 @@ import zarr
 from zarr.codecs import BloscCodec, GzipCodec
 
 from pipeline.errors import CaseError
+from pipeline.io.companion_store import Companion, CompanionWriter
 from pipeline.io.mask_store import MaskSpec, MaskWriter, mask_windows
 from pipeline.io.ngff import LabelClass
 from pipeline.io.readers import case_id, format_suffix, open_source
@@ -653,6 +654,10 @@ def test_segflows_own_masks_are_sources_where_they_are_complete(tmp_path):
     volume = whole(open_source(tmp_path / "a.zarr", "mask"))
     np.testing.assert_array_equal(volume.array[0], labels)
     np.testing.assert_array_equal(volume.valid, labels != 255)
+    objects = CompanionWriter.create(Companion.objects(), tmp_path / "objects/a.zarr", spec)
+    objects.finish()
+    with pytest.raises(CaseError, match="is a segflow store of objects, not of images or masks"):
+        open_source(tmp_path / "objects/a.zarr", "mask")
 
 
 @pytest.mark.parametrize("item", ["../other.zarr", "inside/../../other.zarr", "link"])
