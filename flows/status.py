@@ -18,6 +18,7 @@ from pipeline.io.files import read_json, read_jsonl
 from pipeline.io.manifest import ManifestRow, read_manifest, read_quarantine
 from pipeline.io.mask_store import MaskStore
 from pipeline.io.store import published_key
+from pipeline.predict import PROGRESS
 from pipeline.run import RunDir, RunSettings, Stage
 from pipeline.score import headline
 
@@ -134,9 +135,12 @@ def _predict(settings: RunSettings, run: RunDir) -> tuple[State, str]:
         and row.id not in refused
     }
     made = wanted.keys() & {path.stem for path in folder.glob("*.zarr")}
+    going = run.ledger / PROGRESS
+    pieces = read_json(going) if going.exists() else None
+    told = "" if pieces is None else f", {pieces['done']} of {pieces['total']} pieces"
     if not made:
-        return "not yet done", ""
-    detail = f"{len(made)} of {len(wanted)}: {folder}"
+        return ("partly done", f"no mask yet{told}") if told else ("not yet done", "")
+    detail = f"{len(made)} of {len(wanted)}{told}: {folder}"
     stale = sum(_is_stale(folder / f"{case}.zarr", wanted[case]) for case in made)
     if stale:
         return "stale", f"{detail}; {counted(stale, 'mask')} stale: run segflow predict"

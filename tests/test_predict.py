@@ -15,14 +15,22 @@ from pipeline.io.layout import choose_layout
 from pipeline.io.manifest import usable_cases
 from pipeline.io.mask_store import MaskStore, mask_windows
 from pipeline.io.volume_store import VolumeStore
-from pipeline.model_file import load_model, read_card
+from pipeline.model_file import load_model, read_card, save_model
 from pipeline.normalise import normalise
-from pipeline.predict import CaseToPredict, PredictSettings, foresee, predict, predict_cases
+from pipeline.planned_case import predict_case
+from pipeline.predict import (
+    PROGRESS,
+    CaseToPredict,
+    PredictSettings,
+    foresee,
+    predict,
+    predict_cases,
+)
 from pipeline.predict.tasks import predict_shards
 from pipeline.processor import best_processor, forward
 from pipeline.space import Window
 from tests.test_tiled import whole_pass
-from tests.trained import small_plan, write_model
+from tests.trained import random_network, small_plan, write_model
 
 SERIAL = ExecuteSettings(on="serial")
 SHAPE = (40, 130, 70)  # 1 x 3 x 2 chunks of 64: six pieces a mask in tiles of 64
@@ -356,3 +364,40 @@ def test_a_limit_that_holds_no_tile_is_refused_with_what_is_needed(run, norm):
         go(run, tile=None, memory_gb=1e-6)
     enough = float(re.search(r"needs ([0-9.]+);", str(refusal.value)).group(1))
     assert go(run, tile=None, memory_gb=enough).masks
+
+
+def states(run):
+    """The states that the ledger knows, by unit, of all cases."""
+    rows = [read_jsonl(record) for record in (run / "ledger").rglob("*.jsonl")]
+    return [row["state"] for case in rows for row in case]
+
+
+def test_what_holds_background_alone_is_empty_to_the_ledger(run):
+    network = random_network(small_plan(3))
+    network.head.bias.data[0] = 1e4
+    training = {"steps": 0, "position": 0, "val_score": None}
+    save_model(run / "best.pt", network.state_dict(), small_plan(3), training)
+    (mask, *_) = go(run).masks
+    assert not MaskStore(mask).read(Window.whole(SHAPE)).any()
+    assert set(states(run)) == {"empty"}
+
+
+def test_a_piece_that_fails_is_recorded_and_tried_again(run, tree, monkeypatch):
+    going = []
+
+    def fails_once(network, case, window, wanted):
+        going.append(read_json(progress) if progress.exists() else None)
+        if len(going) == 2:
+            raise ValueError("odd voxels")
+        return predict_case(network, case, window, wanted)
+
+    progress = run / "ledger/masks" / PROGRESS
+    monkeypatch.setattr("pipeline.predict.tasks.predict_case", fails_once)
+    done = go(run)
+    assert len(done.masks) == 2 and "odd voxels" in done.refused[0].reason
+    assert sorted(set(states(run))) == ["done", "failed"]
+    assert {"done": 1, "total": 18} in going and not progress.exists()
+    monkeypatch.undo()
+    go(run, "whole")
+    assert len(go(run).masks) == 3
+    assert tree(run / "masks") == tree(run / "whole")

@@ -14,6 +14,9 @@ from typing import Any
 
 from pipeline.io.files import read_jsonl
 
+FAILED = "failed"
+"""State of a unit that was tried and is not done."""
+
 
 class Ledger:
     """An append-only record of finished units, one JSON object per line.
@@ -32,10 +35,12 @@ class Ledger:
     def done(self, unit: str, key: str) -> dict[str, Any] | None:
         """The row recorded for a unit, if it was done for the same key; else None."""
         row = self._rows.get(unit)
-        return row if row is not None and row["key"] == key else None
+        if row is None or row["key"] != key or row.get("state") == FAILED:
+            return None
+        return row
 
     def record(self, unit: str, key: str, row: Mapping[str, Any]) -> None:
-        """Note that a unit is done. On disk when this returns."""
+        """Note that a unit is done, or that it failed. On disk when this returns."""
         entry = {"unit": unit, "key": key, **row}
         if not self._mended:
             self._drop_torn_line()

@@ -3,9 +3,10 @@
 from pipeline.predict.arrangement import CaseToPredict
 from pipeline.predict.outlook import Outlook, foresee
 from pipeline.predict.settings import PredictSettings
-from pipeline.predict.stage import STAGE, Predicted, predict, predict_cases
+from pipeline.predict.stage import PROGRESS, STAGE, Predicted, predict, predict_cases
 
 __all__ = [
+    "PROGRESS",
     "STAGE",
     "CaseToPredict",
     "Outlook",

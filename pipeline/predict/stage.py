@@ -34,6 +34,9 @@ from pipeline.predict.tasks import (
 from pipeline.predict.work import CaseWork
 
 STAGE = "predict"
+PROGRESS = "predict-progress.json"
+"""In the ledger's folder while a prediction is under way: pieces done, and all there are."""
+WRITTEN_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def predict_cases(
             works[case.final] = CaseWork.begin(wanted, record)
     todo = [piece for work in works.values() for piece in work.left.values()]
     place = place_for(execute, arranged.processor, todo)
-    told = _Told(progress, sum(work.left_to_tell for work in works.values()))
+    total = sum(work.left_to_tell for work in works.values())
+    told = _Told(progress, total, ledger / PROGRESS)
     baseline, peak = process_bytes(), 0
     for done in run_tasks(
         predict_shards, make_tasks(todo, arranged, card.plan, place), place, IN_HAND
@@ -152,6 +156,7 @@ def predict_cases(
             peak = max(peak, row.peak_bytes)
             with _refusing(work.case, refused):
                 if row.error is not None:
+                    work.failed(row, row.error)
                     raise row.error
                 work.done(row)
             told.of(work.case, row.error)
@@ -169,6 +174,7 @@ def predict_cases(
         write_json(ledger / f"{STAGE}.json", _record(card, arranged, baseline) | facts)
     elif not works:
         progress(STAGE, 1, 1, "up to date")
+    (ledger / PROGRESS).unlink(missing_ok=True)
     return Predicted(
         tuple(case.final for case in cases if case.case not in refused),
         tuple(QuarantineRow(c, STAGE, e.reason, e.remedy) for c, e in refused.items()),
@@ -194,14 +200,21 @@ class _Told:
     """Who is told."""
     total: int
     """Rows to come."""
+    path: Path
+    """File that says so to whoever asks meanwhile."""
     ready: int = 0
     """Rows that came."""
+    _written: float = 0.0
 
     def of(self, case: str, error: CaseError | None = None) -> None:
         """Tell of a row."""
         self.ready += 1
         refused = "" if error is None else f": quarantined, {error.reason}"
-        self.progress(STAGE, self.ready, max(self.ready, self.total), f"{case}{refused}")
+        total = max(self.ready, self.total)
+        self.progress(STAGE, self.ready, total, f"{case}{refused}")
+        if time.monotonic() - self._written > WRITTEN_EVERY_S:
+            write_json(self.path, {"done": self.ready, "total": total})
+            self._written = time.monotonic()
 
 
 def _refine(

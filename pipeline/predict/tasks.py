@@ -57,8 +57,8 @@ class Labelled:
     """The mask store."""
     unit: str
     """The piece's name in the ledger."""
-    state: Literal["done", "masked", "failed"]
-    """Whether it was labelled, holds no data, or went wrong."""
+    state: Literal["done", "empty", "masked", "failed"]
+    """Whether it was labelled, is all background, holds no data, or went wrong."""
     seconds: float = 0.0
     """Time it took."""
     peak_bytes: int = 0
@@ -94,12 +94,16 @@ def _label(piece: Piece, laid: TiledNetwork, task: PredictTask) -> Labelled:
     started = time.monotonic()
     volume, arranged = VolumeStore(piece.store), task.arranged
     valid = volume.read_valid(piece.window)
+    state: Literal["done", "empty", "masked"] = "masked"
     computed, unknown = bool(valid.any()), None if valid.all() else ~valid
     if computed:  # else nothing is written: what is not there reads as no data
         wanted = None if unknown is None else valid
         del valid  # as large as the mask
         made = predict_case(laid, PlannedCase.of(volume, task.plan), piece.window, wanted)
         labels = made[0] if arranged.probabilities else made
+        found = labels if unknown is None else labels[~unknown]
+        state = "empty" if (found == task.plan.background).all() else "done"
+        del found
         if unknown is not None:
             labels[unknown] = no_label(task.plan.mask_dtype)
         if arranged.probabilities:
@@ -118,7 +122,7 @@ def _label(piece: Piece, laid: TiledNetwork, task: PredictTask) -> Labelled:
             MaskWriter(piece.final).write_draft(piece.window, labels)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     seconds = time.monotonic() - started
-    return Labelled(piece.final, piece.unit, "done" if computed else "masked", seconds, peak)
+    return Labelled(piece.final, piece.unit, state, seconds, peak)
 
 
 @dataclass(frozen=True)

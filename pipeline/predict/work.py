@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import CaseError
 from pipeline.io.companion_store import CompanionWriter
-from pipeline.io.ledger import Ledger
+from pipeline.io.ledger import FAILED, Ledger
 from pipeline.io.mask_store import MaskWriter
 from pipeline.io.store import partial_key, published_key
 from pipeline.predict.pieces import Piece, Wanted
@@ -63,6 +65,11 @@ class CaseWork:
         del self.left[row.unit]
         self._publish_if_whole()
 
+    def failed(self, row: Labelled, error: CaseError) -> None:
+        """Take note of a piece that could not be labelled; it is tried again by the next run."""
+        said = {"state": FAILED, "reason": error.reason, "remedy": error.remedy}
+        self._record(self._labelled(row.unit), said)
+
     def painted(self, unit: str) -> None:
         """Take note of a painted piece, likewise."""
         self._record(unit, {"state": "done"})
@@ -98,7 +105,7 @@ class CaseWork:
     def _recorded(self, unit: str) -> bool:
         return self.ledger.done(unit, self.wanted.spec.key) is not None
 
-    def _record(self, unit: str, row: dict[str, object]) -> None:
+    def _record(self, unit: str, row: Mapping[str, object]) -> None:
         self.ledger.record(unit, self.wanted.spec.key, row)
 
     def _publish_if_whole(self) -> None:
