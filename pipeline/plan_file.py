@@ -148,6 +148,13 @@ class Plan(LabelOrder, BaseModel):
         return tuple("+".join(names[label] for label in region) for region in regions)
 
     @property
+    def size_unit(self) -> str:
+        """Unit of an object's size: mm³, m², or voxels where the spacing has no unit."""
+        if self.unit is None:
+            return "voxels" if self.ndim == 3 else "pixels"
+        return f"{SYMBOLS.get(self.unit, self.unit)}{'³' if self.ndim == 3 else '²'}"
+
+    @property
     def score_name(self) -> str:
         """What a validation gives: of a segmentation the Dice, of a regression R²."""
         return "Dice" if self.target is None else "R²"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.components import BlockParts, merge
+from pipeline.components import BlockParts, Cleanup, merge
 from pipeline.errors import CaseError, NothingUsableError, StoreError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent, unexpected
 from pipeline.io.files import write_json
@@ -268,7 +268,9 @@ def _self_test(
 
 def _record(card: ModelCard, arranged: Arrangement, baseline: int) -> dict[str, Any]:
     """What was decided, for the report."""
-    processor = arranged.processor
+    processor, plan = arranged.processor, card.plan
+    cleanup = Cleanup() if arranged.refinement is None else arranged.refinement.cleanup
+    words = cleanup.in_words([c.name for c in plan.classes], plan.size_unit)
     return {
         "model_id": card.model_id,
         **arranged.tiling.to_json(),
@@ -276,6 +278,8 @@ def _record(card: ModelCard, arranged: Arrangement, baseline: int) -> dict[str, 
         "precision": processor.precision,
         "device": processor.device,
         "channels_last": processor.channels_last,
+        "mirrored": arranged.mirror,
+        "cleanup": words if cleanup.active else "",
         "estimated_bytes": baseline
         + arranged.pass_bytes(card.plan)
         + arranged.box_bytes(card.plan),

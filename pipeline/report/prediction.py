@@ -31,6 +31,8 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("tile", f"{times(record['tile'])} voxels"),
         ("halo", f"{times(record['halo'])} voxels"),
         ("processor", f"{record['device']}, {record['precision']}, {layout}"),
+        *([("mirror images", "asked about too")] if record.get("mirrored") else []),
+        *([("components", record["cleanup"])] if record.get("cleanup") else []),
         ("memory, estimated", memory(record["estimated_bytes"])),
         ("memory, measured peak", memory(record["peak_bytes"])),
         ("time", duration(record["seconds"])),

@@ -14,7 +14,6 @@ from pipeline.io.files import digest, read_json, remove_tree, write_json
 from pipeline.metrics import mean
 from pipeline.model_file import ModelCard, load_model, read_card, save_model, write_card
 from pipeline.plan_file import Plan
-from pipeline.space.grid import SYMBOLS
 from pipeline.training.bundle import try_bundle
 from pipeline.training.cleanup import LEARNER, learn_cleanup
 from pipeline.training.loop import TrainTask
@@ -137,20 +136,13 @@ def _with_cleanup(
     judged = any(task.validation for task in tasks)
     if settings.cleanup and judged and plan.target is None and plan.background is not None:
         learned = learn_cleanup(tasks, progress)
-        cleanup, facts["cleanup"] = learned.cleanup, learned.sentences(_size_unit(plan))
+        cleanup, facts["cleanup"] = learned.cleanup, learned.sentences(plan.size_unit)
     else:
         cleanup, facts["cleanup"] = Cleanup(), []
     card = card.model_copy(update={"cleanup": cleanup})
     write_card(checkpoints / "best.pt", card)
     write_json(finished, facts | {"cleanup_key": key})
     return card
-
-
-def _size_unit(plan: Plan) -> str:
-    """Unit of an object's size."""
-    if plan.unit is None:
-        return "voxels" if plan.ndim == 3 else "pixels"
-    return f"{SYMBOLS.get(plan.unit, plan.unit)}{'³' if plan.ndim == 3 else '²'}"
 
 
 def _write_bundle(

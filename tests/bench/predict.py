@@ -12,7 +12,7 @@ overlap  wall time of the whole stage, stores included, over the time of its for
 memory   peak memory of the stage for a volume, and for one eight times as large
 huge     a volume of 1024 x 2048 x 2048 voxels, most of them of one value, labelled whole in a
          process that may take no more than 4 GiB (RLIMIT_DATA)
-workers  one worker of one thread against two
+workers  one worker of one thread against two, a volume sixteen times as large
 """
 
 from __future__ import annotations
@@ -263,7 +263,8 @@ def main() -> None:
 
     def workers() -> dict[str, Any]:
         options = {"on": "local", "tile": [128, 128, 128], "threads": 1}
-        one, two = (apart(large, workers=n, **options) for n in (1, 2))
+        volume = (2 * large[0], *large[1:])
+        one, two = (apart(volume, workers=n, **options) for n in (1, 2))
         return {"one": one, "two": two, "ratio": round(one["seconds"] / two["seconds"], 3)}
 
     def huge() -> dict[str, Any]:
