@@ -100,7 +100,7 @@ class TrainSettings(BaseModel):
     """Whether `checkpoints/tensorboard` is written beside the log: `tensorboard --logdir runs`."""
     cleanup: bool = True
     """Whether the validation cases are predicted once more at the end, to learn which components of
-    masks are better removed, and which holes filled. Prediction does so then."""
+    masks are better removed, and which holes filled. Prediction follows it."""
     bundle: bool = True
     """Whether the model is written as a MONAI bundle too, ``checkpoints/bundle``: for programs
     that do not have segflow. Takes seconds."""

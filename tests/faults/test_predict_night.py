@@ -88,10 +88,12 @@ class Night:
 
     def launch(self, name: str, *command: str) -> subprocess.Popen:
         """Start a command as a group of its own; what it prints goes to ``<name>.log``."""
+        # Dask hands its settings on to children, also those of workers of earlier tests.
+        handed = {k: v for k, v in os.environ.items() if not k.startswith("DASK_INTERNAL")}
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *command],
-                env={**os.environ, "SEGFLOW_TEST": str(self.folder)},
+                env={**handed, "SEGFLOW_TEST": str(self.folder)},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -258,6 +260,7 @@ def bare(tmp_path):
     made.end()
 
 
+@pytest.mark.slow
 def test_a_prediction_killed_three_times_among_its_pieces_ends_with_the_same_bytes(night):
     made = night(tile=64)
     made.undisturbed()

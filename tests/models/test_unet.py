@@ -19,6 +19,7 @@ def test_public_names_are_pinned():
         "EnsembleSettings",
         "ExportError",
         "Exported",
+        "FlipMean",
         "LossSettings",
         "Mirrored",
         "ModelSettings",
