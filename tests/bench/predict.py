@@ -168,7 +168,7 @@ def taken(folder: Path, shape: tuple[int, ...]) -> CaseToPredict:
 
 
 def mostly_empty(folder: Path, shape: tuple[int, ...]) -> CaseToPredict:
-    """A volume store of this shape whose middle sixteenth is noise, and where its mask goes."""
+    """A volume store of this shape whose middle, a 64th, is noise, and where its mask goes."""
     store = folder / "volumes" / "huge.zarr"
     grid = Grid(shape, tuple(map(tuple, np.eye(4).tolist())), "millimeter")
     writer = VolumeWriter(store, VolumeSpec(grid, "int16", ("0",), None))
