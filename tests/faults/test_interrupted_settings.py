@@ -55,14 +55,20 @@ def masks(files):
         ({"after": 3, "objects": True}, {}),
         ({"after": 3}, {"objects": True}),
         ({"after": 0, "objects": True, **ONE_PIECE}, {"objects": True}),
-        ({"after": 3, "objects": True}, {"objects": True, **ONE_PIECE}),
-        (
+        pytest.param(
+            {"after": 3, "objects": True},
+            {"objects": True, **ONE_PIECE},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             {"inside": "pipeline.io.mask_store.build_pyramid", "objects": True},
             {"objects": True, **SMALLER},
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             {"inside": "pipeline.predict.work.MaskWriter.finish", "probabilities": True},
             {"probabilities": True, **SMALLER},
+            marks=pytest.mark.slow,
         ),
     ],
 )

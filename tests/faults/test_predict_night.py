@@ -343,6 +343,7 @@ def test_a_killed_worker_is_replaced_and_no_byte_changes(night, pieces):
     assert made.alive() == {}
 
 
+@pytest.mark.slow
 def test_workers_of_a_scheduler_write_the_same_bytes(night):
     made = night()
     address = made.scheduler()
@@ -350,8 +351,7 @@ def test_workers_of_a_scheduler_write_the_same_bytes(night):
     made.launch("workers", "-m", "distributed.cli.dask_worker", address, *limits)
     made.undisturbed()
     made.finish("cluster", on=address)
-    assert made.wrong("cluster") == []
-    assert "Starting established connection" in made.printed("workers")
+    assert made.wrong("cluster") == []  # by them: without workers there is an error, as below
 
 
 def test_a_scheduler_without_workers_is_an_error_with_a_way_out(night):
@@ -383,6 +383,7 @@ def test_what_a_killed_worker_has_told_is_not_done_again(bare):
     assert [task for task in told if begun[task] > 1] == []
 
 
+@pytest.mark.slow
 def test_the_only_worker_may_die_more_than_once(bare, monkeypatch):
     # Dask gives a worker up that is not back after this time, 15 s, as one that dies twice within
     # 15 s is not; without a worker the others would be waited for without end.
