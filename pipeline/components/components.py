@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,43 +73,3 @@ class Components:
             )
         held = self.blocks[window]
         return BlockValues(window, self.shape, self.background, self.label[held], table[held])
-
-    def to_file(self, path: Path) -> None:
-        """Write all of it as one .npz without pickled objects."""
-        windows = [(window.start, window.shape) for window in self.blocks]
-        optional = {} if self.counts is None else {"counts": self.counts}
-        with path.open("wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                shape=np.array(self.shape),
-                background=np.array([] if self.background is None else [self.background], np.int64),
-                label=self.label,
-                size=self.size,
-                first=self.first,
-                outside=self.outside,
-                touching=self.touching,
-                windows=np.array(windows),
-                parts=np.array([len(held) for held in self.blocks.values()]),
-                component=np.concatenate([*self.blocks.values()]),
-                **optional,
-            )
-
-    @classmethod
-    def from_file(cls, path: Path) -> Self:
-        """Read what ``to_file`` wrote."""
-        with np.load(path, allow_pickle=False) as held:
-            arrays = dict(held)
-        numbers = np.split(arrays["component"], np.cumsum(arrays["parts"])[:-1])
-        windows = [Window(tuple(a), tuple(n)) for a, n in arrays["windows"].tolist()]
-        return cls(
-            shape=tuple(arrays["shape"].tolist()),
-            background=next(iter(arrays["background"].tolist()), None),
-            label=arrays["label"],
-            size=arrays["size"],
-            first=arrays["first"],
-            outside=arrays["outside"],
-            counts=arrays.get("counts"),
-            touching=arrays["touching"],
-            blocks=dict(zip(windows, numbers, strict=True)),
-        )

@@ -78,7 +78,8 @@ def refine(labels: NDArray[Any], grid: Grid, plan: Plan, refinement: Refinement)
     """
     window = Window.whole(grid.shape)
     components = merge(grid.shape, [_parts(labels, window, grid, plan)])
-    return _painted(labels, plan, *_values(components, window, grid, refinement))
+    tables = _tables(components, grid, refinement)
+    return _painted(labels, plan, *_values(components, window, tables))
 
 
 @dataclass(frozen=True)
@@ -157,15 +158,9 @@ def paint_tasks(
         plan: The model's.
         refinement: What to do.
     """
-    after, numbers = _tables(components, grid, refinement)
+    tables = _tables(components, grid, refinement)
     return [
-        PaintTask(
-            final,
-            unit,
-            plan,
-            components.values(window, after),
-            None if numbers is None else components.values(window, numbers),
-        )
+        PaintTask(final, unit, plan, *_values(components, window, tables))
         for unit, window in units.items()
     ]
 
@@ -181,18 +176,20 @@ def _parts(labels: NDArray[Any], window: Window, grid: Grid, plan: Plan) -> Bloc
     )
 
 
-def _tables(
-    components: Components, grid: Grid, refinement: Refinement
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """New label, and object number, of each component."""
+Tables = tuple[NDArray[Any], NDArray[Any] | None]
+"""New label of each component, and its object number where those are asked for."""
+
+
+def _tables(components: Components, grid: Grid, refinement: Refinement) -> Tables:
     after = cleaned(components, refinement.cleanup, prod(grid.spacing))
     return after, objects(components, after) if refinement.objects else None
 
 
 def _values(
-    components: Components, window: Window, grid: Grid, refinement: Refinement
+    components: Components, window: Window, tables: Tables
 ) -> tuple[BlockValues, BlockValues | None]:
-    after, numbers = _tables(components, grid, refinement)
+    """What one block needs of both."""
+    after, numbers = tables
     told = None if numbers is None else components.values(window, numbers)
     return components.values(window, after), told
 

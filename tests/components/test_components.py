@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from pipeline.components import Components, block_parts, grown_window, merge
+from pipeline.components import block_parts, grown_window, merge
 from pipeline.components.linking import Linker
 from pipeline.errors import GridError
 from pipeline.space import Window, aligned_windows
@@ -196,17 +196,6 @@ def test_faces_are_dropped_when_all_that_touch_them_have_come():
         held.append(linker.waiting)
     assert held[-1] == 0
     assert max(held) < 40  # of 174 faces
-
-
-def test_components_come_back_from_their_file(tmp_path):
-    mask = MASKS["noise with no data"]
-    for truth, background in ((None, None), (mask, 0)):
-        components = found(mask, (7, 7, 7), background, truth)
-        components.to_file(tmp_path / "components.npz")
-        read = Components.from_file(tmp_path / "components.npz")
-        same(read, components)
-        assert [*read.blocks] == [*components.blocks]
-        assert all(np.array_equal(read.blocks[w], components.blocks[w]) for w in read.blocks)
 
 
 def test_a_grown_window_ends_where_the_volume_does():
