@@ -201,6 +201,85 @@ _stage_command("score", "Compare masks with truth: exact counts, Dice or R², an
 _stage_command("report", "Make the report: one self-contained HTML page.")
 
 
+@app.command(epilog=examples("segflow nightly run.yaml"))
+def nightly(
+    path: Settings,
+    overrides: Overrides,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Bring the published masks up to date: what came, changed or went since the last night.
+
+    The promoted model predicts. Masks are published as a new version, and `published/current`
+    names it; where nothing is new, nothing is done. `segflow deploy` has Prefect do it each night.
+    """
+    with session(json, debug) as console:
+        commands.nightly(path, overrides, console)
+
+
+@app.command(
+    epilog=examples(
+        "segflow retrain run.yaml", "segflow retrain run.yaml --set promote.margin=0.01"
+    )
+)
+def retrain(
+    path: Settings,
+    overrides: Overrides,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train on what the dataset holds by now; promote the new model if it is not worse.
+
+    Both models predict the held-out cases. The new one serves the nights from then on, unless its
+    score lies more than promote.margin below.
+    """
+    with session(json, debug) as console:
+        commands.retrain(path, overrides, console)
+
+
+@app.command(epilog=examples("segflow promote run.yaml", "segflow promote run.yaml --anyway"))
+def promote(
+    path: Settings,
+    overrides: Overrides,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Promote it even where it scores worse.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Judge the model that was trained last beside the one that serves; promote the better."""
+    with session(json, debug) as console:
+        commands.promote(path, overrides, anyway, console)
+
+
+@app.command(
+    epilog=examples(
+        'segflow deploy run.yaml --cron "30 3 * * *" --timezone Europe/Berlin',
+        'segflow deploy run.yaml --cron "30 3 * * *" --retrain-cron "0 12 * * 6"',
+    )
+)
+def deploy(
+    path: Settings,
+    overrides: Overrides,
+    cron: Annotated[
+        str | None, typer.Option(help="When nightly runs; none: only when asked to.")
+    ] = None,
+    retrain_cron: Annotated[
+        str | None, typer.Option(help="When retrain runs; none: it is not registered.")
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="Whose clock counts.")] = "UTC",
+    pool: Annotated[str, typer.Option(help="Work pool of the worker that runs it.")] = "segflow",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Register the nights of a dataset with the Prefect server that PREFECT_API_URL names.
+
+    The settings are stored as they are now: deploy again after changing run.yaml.
+    """
+    with session(json, debug) as console:
+        commands.deploy(path, overrides, (cron, retrain_cron), timezone, pool, console)
+
+
 @app.command(epilog=examples("segflow status run.yaml", "segflow status run.yaml --json"))
 def status(
     path: Settings,

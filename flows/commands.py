@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -188,6 +189,79 @@ def predict_inputs(
         masks=[str(mask) for mask in found.masks],
         refused=[{"case": r.case, "reason": r.reason, "remedy": r.remedy} for r in found.refused],
     )
+
+
+def nightly(path: Path, overrides: Sequence[str], console: Console) -> None:
+    """Run a night here, without Prefect."""
+    from pipeline.run import load_settings, outcome
+    from pipeline.run.night import run_night
+
+    settings = load_settings(path, overrides)
+    night = run_night(settings, console.progress, console.ended)
+    run = settings.dir
+    if night.publication is not None and night.publication.is_new and night.scores is not None:
+        _score_table(run, console)
+    for flag in night.drift:
+        console.line(f"drift: {flag.sentence}")
+    fresh = [(r.case, r.reason, r.remedy) for r in night.newly_refused]
+    _refused_table(fresh, run.quarantine, console)
+    console.end(
+        outcome(run).exit_code,
+        f"complete: {night.sentence()}; masks: {run.published / 'current'}",
+        night=night.to_json(),
+        published=str(run.published / "current"),
+    )
+
+
+def retrain(path: Path, overrides: Sequence[str], console: Console) -> None:
+    """Train anew and judge what came of it."""
+    from pipeline.run import load_settings
+    from pipeline.run.retraining import retrain as work
+
+    settings = load_settings(path, overrides)
+    decision = work(settings, console.progress, console.ended)
+    console.end(COMPLETE, f"complete: {decision.sentence}", decision=asdict(decision))
+
+
+def promote(path: Path, overrides: Sequence[str], anyway: bool, console: Console) -> None:
+    """Judge the model that was trained last."""
+    from pipeline.run import load_settings
+    from pipeline.run.retraining import judge
+
+    decision = judge(load_settings(path, overrides), console.progress, anyway=anyway)
+    console.stop_bars()
+    console.end(COMPLETE, f"complete: {decision.sentence}", decision=asdict(decision))
+
+
+def deploy(
+    path: Path,
+    overrides: Sequence[str],
+    crons: tuple[str | None, str | None],
+    timezone: str,
+    pool: str,
+    console: Console,
+) -> None:
+    """Register the nights of a dataset, and its retraining where it has a time."""
+    from flows.inprocess import answered, prepare
+    from pipeline.run import load_settings
+
+    settings = load_settings(path, overrides)
+    prepare(console.debug)
+    from flows.deploy import SHOWN_NIGHTS, Timetable, advice, register
+
+    nights = Timetable(crons[0], timezone)
+    retrainings = Timetable(crons[1], timezone)
+    times = nights.times(SHOWN_NIGHTS)
+    retrainings.times(1)
+    made = [answered(lambda: register("nightly", settings, nights, pool))]
+    if crons[1] is not None:
+        made.append(answered(lambda: register("retrain", settings, retrainings, pool)))
+    for line in advice(settings, nights):
+        console.line(f"note: {line}")
+    if times:
+        console.line("next: " + ", ".join(f"{when:%a %d %b %H:%M %Z}" for when in times))
+    console.line(f"to run one now: prefect deployment run {made[0]} --watch")
+    console.end(COMPLETE, f"complete: {' and '.join(made)} registered", deployments=made)
 
 
 def foresee(path: Path, overrides: Sequence[str], console: Console) -> None:

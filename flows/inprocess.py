@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flows.console import Console
 from flows.server import served
@@ -13,6 +13,7 @@ from pipeline.errors import ExecutionError
 if TYPE_CHECKING:
     from pipeline.run import RunSettings, Stage
 
+Made = TypeVar("Made")
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -41,21 +42,39 @@ def run_flow(settings: RunSettings, first: Stage, last: Stage, console: Console)
     """
     prepare(console.debug)
     from flows.segment import segment
-    from flows.stages import LISTENER, Listener
+    from flows.steps import LISTENER, Listener
 
     token = LISTENER.set(Listener(console.progress, console.ended))
     try:
         with served(console.debug) as url:
-            _answered(url, lambda: segment(settings, first, last))
+            answered(lambda: segment(settings, first, last), url)
     finally:
         LISTENER.reset(token)
 
 
-def _answered(url: str, call: Callable[[], object]) -> None:
+def answered(call: Callable[[], Made], url: str = "") -> Made:
+    """Make a call that talks to a Prefect server.
+
+    Args:
+        call: What to do.
+        url: The server's; none: that of ``PREFECT_API_URL``.
+
+    Raises:
+        ExecutionError: No server answers, or none is named.
+    """
+    from httpx import ConnectError
+    from prefect.settings import PREFECT_API_URL
+
+    url = url or PREFECT_API_URL.value() or ""
+    if not url:
+        raise ExecutionError(
+            "no Prefect server is named: start one with deploy/single-machine.sh up, and set "
+            "PREFECT_API_URL as it says"
+        )
     try:
-        call()
-    except RuntimeError as error:
-        if not str(error).startswith(UNREACHABLE):
+        return call()
+    except (RuntimeError, ConnectError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith(UNREACHABLE):
             raise
         raise ExecutionError(
             f"no Prefect server answers at {url}: start it with `prefect server start`, or unset "

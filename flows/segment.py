@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
-from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.stages import work
+from flows.stages import run_stage_task
 from flows.summary import markdown, verdict
+from flows.told import show, tell_quarantined
 from pipeline.errors import SettingsError
+from pipeline.io.manifest import read_quarantine
 from pipeline.run import STAGES, RunSettings, Stage
 
 
@@ -27,21 +25,12 @@ def segment(settings: RunSettings, first: Stage = "ingest", last: Stage = "repor
     """
     for stage in stages_between(first, last):
         run_stage_task.with_options(name=stage)(stage, settings)
-    create_markdown_artifact(
-        key=artifact_key(settings.name),
-        markdown=markdown(settings.dir, last),
-        description=f"Result of run {settings.name}",
-    )
-    line = verdict(settings.dir, last)
-    return Completed(message=line, data=line)
-
-
-# No cache: what is done already is known to the ledger beside the stores, which outlives Prefect's
-# database. No retries: a stage sets bad input aside, and what stops it now would stop it again.
-@task(cache_policy=NO_CACHE, task_run_name="{stage}", retries=0)
-def run_stage_task(stage: Stage, settings: RunSettings) -> str:
-    """Run one stage."""
-    return work(stage, settings)
+    run = settings.dir
+    refused = read_quarantine(run.quarantine)
+    tell_quarantined(settings.name, refused)
+    show(settings.name, markdown(run, last), run.report if last == "report" else None)
+    line = verdict(run, last)
+    return Completed(name="Quarantined" if refused else "Completed", message=line, data=line)
 
 
 def stages_between(first: Stage, last: Stage) -> tuple[Stage, ...]:
@@ -58,13 +47,3 @@ def stages_between(first: Stage, last: Stage) -> tuple[Stage, ...]:
     if a > b:
         raise SettingsError(f"stage {last} comes before {first}: the order is {', '.join(STAGES)}")
     return STAGES[a : b + 1]
-
-
-def artifact_key(name: str) -> str:
-    """The run's key among Prefect's artifacts: lower case, digits and dashes.
-
-    Example:
-        >>> artifact_key("Hippo_2.1")
-        'segflow-hippo-2-1'
-    """
-    return "segflow-" + re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,30 +1,12 @@
-"""A Prefect flow for each stage, and what every stage does when Prefect runs it."""
+"""A Prefect flow for each stage, and the task that every stage is within larger flows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
-from prefect import flow
-from prefect.logging import get_run_logger
-
-from flows.progress import Thinned, as_line
-from pipeline.execute import Progress, silent
+from flows.steps import RETRIES, ended, may_pass, step
 from pipeline.run import RunSettings, Stage, run_stage
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Somebody in this process who follows the stages: the command line."""
-
-    progress: Progress = silent
-    """Told of every finished task."""
-    ended: Callable[[str, str], None] = lambda stage, line: None
-    """Told what a stage has made."""
-
-
-LISTENER: ContextVar[Listener] = ContextVar("listener", default=Listener())  # noqa: B039 (frozen)
 
 
 def work(stage: Stage, settings: RunSettings) -> str:
@@ -33,17 +15,18 @@ def work(stage: Stage, settings: RunSettings) -> str:
     Raises:
         SegflowError: The stage cannot end well; Prefect marks the run failed with its sentence.
     """
-    log, listener = get_run_logger(), LISTENER.get()
-    logged = Thinned(lambda *call: log.info("%s", as_line(*call)))
+    with step(stage, settings.name) as progress:
+        line = run_stage(stage, settings, progress)
+    return ended(stage, line)
 
-    def progress(stage: str, done: int, total: int, note: str) -> None:
-        logged(stage, done, total, note)
-        listener.progress(stage, done, total, note)
 
-    line = run_stage(stage, settings, progress)
-    log.info("%s: %s", stage, line)
-    listener.ended(stage, line)
-    return line
+# No cache: what is done already is known to the ledger beside the stores, which outlives Prefect's
+# database. A task is a stage over all its cases: they share workers, network and ledger, so that a
+# retry computes only what is missing, and one huge case and a thousand small ones spread alike.
+@task(cache_policy=NO_CACHE, task_run_name="{stage}", retry_condition_fn=may_pass, **RETRIES)
+def run_stage_task(stage: Stage, settings: RunSettings) -> str:
+    """Run one stage."""
+    return work(stage, settings)
 
 
 @flow(flow_run_name="{settings.name}")

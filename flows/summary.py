@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.io.files import read_json
 from pipeline.io.manifest import read_quarantine
 from pipeline.predict.outlook import Outlook
+from pipeline.publish import CURRENT
 from pipeline.report.prediction import BLENDS
 from pipeline.report.words import duration, memory, times
 from pipeline.run import RunDir, Stage, outcome
+
+if TYPE_CHECKING:
+    from pipeline.promotion import Decision
+    from pipeline.publish import Version
+    from pipeline.run.night import Night
 
 CLASS_COLUMNS = ("class", "Dice", "IoU", "precision", "recall", "cases", "empty")
 TARGET_COLUMNS = ("target", "MAE", "MSE", "RMSE", "R²", "pooled R²", "cases", "without R²")
 MOST_REFUSED = 50
 """Refused cases a table lists; all of them stand in the file."""
+MOST_NAMED = 20
+"""Cases a line names."""
 
 
 def product(run: RunDir, stage: Stage) -> str:
@@ -122,3 +131,45 @@ def _table(columns: tuple[str, ...], rows: list[Any]) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+def night_markdown(night: Night, run: RunDir) -> str:
+    """A night for the Prefect UI: verdict, what changed, scores, drift, refused cases."""
+    parts = [f"**{night.sentence()}**", f"model {night.model}; masks: `{run.published / CURRENT}`"]
+    if night.publication is not None and night.publication.is_new:
+        parts += _changes(night.publication.version)
+    if night.scores is not None:
+        parts.append("### Held-out cases\n\n" + _table(*score_table(night.scores)))
+    if night.drift:
+        flags = "\n".join(f"- {_cell(flag.sentence)}" for flag in night.drift[:MOST_REFUSED])
+        parts.append(f"### Signs of drift: {len(night.drift)}\n\n{flags}")
+    if night.refused:
+        rows = [(r.case, r.stage, r.reason, r.remedy, r.since) for r in night.refused]
+        shown = _table(("case", "stage", "reason", "what to do", "since"), rows[:MOST_REFUSED])
+        parts.append(f"### Quarantined: {len(night.refused)}\n\n{shown}")
+    return "\n\n".join(parts)
+
+
+def _changes(version: Version) -> list[str]:
+    """Cases whose masks are new or others than before, and those that are gone."""
+    lists = {"new": version.added, "changed": version.changed}
+    parts = [f"{what}: {_named(cases)}" for what, cases in lists.items() if cases]
+    if version.removed:
+        gone = "\n".join(f"- {case}: {why}" for case, why in version.removed.items())
+        parts.append(f"### No longer published: {len(version.removed)}\n\n{gone}")
+    return parts
+
+
+def _named(cases: Sequence[str]) -> str:
+    more = f" and {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else ""
+    return ", ".join(cases[:MOST_NAMED]) + more
+
+
+def decision_markdown(decision: Decision) -> str:
+    """What became of a new model, for the Prefect UI."""
+    rows = [
+        ("new", decision.candidate, _figure(decision.candidate_score)),
+        ("serving before", decision.serving or "–", _figure(decision.serving_score)),
+    ]
+    table = _table(("model", "id", f"held-out score, {counted(decision.cases)}"), rows)
+    return f"**{decision.sentence}**\n\n{table}"

@@ -7,6 +7,7 @@ SegflowError
 ├── StoreError           a store on disk is not what it should be, or a write would damage it
 ├── NothingUsableError   a stage has no case left to work on (exit code 1)
 ├── ExecutionError       tasks failed for reasons other than their input (exit code 1)
+├── BusyError            another segflow works on the same run (exit code 1)
 ├── TrainingError        training stopped, with what to do (exit code 1)
 └── ModelError           a checkpoint is absent, damaged, or of another network (exit code 1)
 
@@ -55,6 +56,10 @@ class NothingUsableError(SegflowError):
 
 class ExecutionError(SegflowError):
     """Tasks failed for reasons other than their input."""
+
+
+class BusyError(SegflowError):
+    """Another segflow works on the same run."""
 
 
 class TrainingError(SegflowError):

@@ -109,6 +109,14 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def point(link: Path, name: str) -> None:
+    """Let a symbolic link name something beside it, in one step: a reader sees old or new."""
+    temporary = link.with_name(f".{link.name}.partial")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(name)
+    os.replace(temporary, link)
+
+
 def remove_tree(path: Path) -> None:
     """Delete a folder if it is there."""
     if is_remote(path):

@@ -5,11 +5,16 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import SegflowError, SettingsError
+from pipeline.errors import BusyError, SettingsError
 from pipeline.io.location import is_remote
+from pipeline.promotion import serving_model
+
+HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
+"""Folders whose lock is held by those who called: a night holds it for all its stages."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,12 @@ class RunDir:
     """The run's folder."""
     shared_volumes: Path | None = None
     """Folder of the volume stores where it lies outside the run."""
+    shared_published: Path | None = None
+    """Folder of the published versions where it lies outside the run."""
+    chosen_model: Path | None = None
+    """Weights that predict, where they are not those that were trained last."""
+    aside: Path | None = None
+    """Folder of scores and refusals, where they are not to take the place of the run's own."""
 
     @property
     def settings(self) -> Path:
@@ -34,7 +45,7 @@ class RunDir:
     @property
     def quarantine(self) -> Path:
         """Refused cases."""
-        return self.root / "quarantine.jsonl"
+        return (self.aside or self.root) / "quarantine.jsonl"
 
     @property
     def check(self) -> Path:
@@ -68,8 +79,38 @@ class RunDir:
 
     @property
     def model(self) -> Path:
-        """Weights of the best checkpoint; its sidecar stands beside it."""
+        """Weights that predict; their sidecar stands beside them."""
+        return self.chosen_model or self.trained
+
+    @property
+    def trained(self) -> Path:
+        """Weights of the best checkpoint of the last training."""
         return self.checkpoints / "best.pt"
+
+    @property
+    def promoted(self) -> Path:
+        """Folder of the models that serve the nights, or have served."""
+        return self.root / "promoted"
+
+    @property
+    def serving(self) -> RunDir:
+        """The same run, predicting with the promoted model."""
+        return replace(self, chosen_model=serving_model(self.promoted))
+
+    @property
+    def published(self) -> Path:
+        """Folder of the published versions."""
+        return self.shared_published or self.root / "published"
+
+    @property
+    def nights(self) -> Path:
+        """One row per night."""
+        return self.root / "nights.jsonl"
+
+    @property
+    def retraining(self) -> Path:
+        """Folder of the scores by which a new model was judged."""
+        return self.root / "retrain"
 
     @property
     def training_logs(self) -> dict[str, Path]:
@@ -93,7 +134,7 @@ class RunDir:
     @property
     def scores(self) -> Path:
         """The scores; ``scores.csv`` stands beside it."""
-        return self.root / "scores.json"
+        return (self.aside or self.root) / "scores.json"
 
     @property
     def report(self) -> Path:
@@ -104,10 +145,11 @@ class RunDir:
     def locked(self) -> Iterator[None]:
         """Keep a second segflow out of the run while this one works on it.
 
-        The lock is the operating system's: it ends with the process, however that ends.
+        The lock is the operating system's: it ends with the process, however that ends. Who holds
+        it may take it again.
 
         Raises:
-            SegflowError: Another process holds it.
+            BusyError: Another process holds it.
         """
         with _locked(self.root, "run_dir"):
             yield
@@ -131,11 +173,19 @@ def _locked(folder: Path, key: str) -> Iterator[None]:
         raise SettingsError(
             f"{key} {folder} cannot be written ({error.strerror}): choose another"
         ) from error
+    place = folder.resolve()
+    if place in HELD.get():
+        yield
+        return
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise SegflowError(
+            raise BusyError(
                 f"another segflow is at work in {folder}: wait for it, or stop it"
             ) from error
-        yield
+        token = HELD.set(HELD.get() | {place})
+        try:
+            yield
+        finally:
+            HELD.reset(token)

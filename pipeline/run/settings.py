@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.drift import DriftSettings
 from pipeline.errors import SettingsError
 from pipeline.execute import ExecuteSettings
 from pipeline.ingest import IngestSettings
@@ -15,6 +16,8 @@ from pipeline.io.location import locate
 from pipeline.patches import PatchSettings
 from pipeline.planning import PlanSettings
 from pipeline.predict import PredictSettings
+from pipeline.promotion import PromoteSettings
+from pipeline.publish import PublishSettings
 from pipeline.report import ReportSettings
 from pipeline.run.folder import RunDir
 from pipeline.score import ScoreSettings
@@ -46,6 +49,12 @@ class RunSettings(BaseModel):
     """What is scored."""
     report: ReportSettings = ReportSettings()
     """What the report shows."""
+    publish: PublishSettings = PublishSettings()
+    """Versions of the masks that nights publish."""
+    drift: DriftSettings = DriftSettings()
+    """When a night says that its cases are not like those of the training."""
+    promote: PromoteSettings = PromoteSettings()
+    """When a newly trained model serves the nights."""
     execute: ExecuteSettings = ExecuteSettings()
     """Where tasks run."""
 
@@ -59,6 +68,10 @@ class RunSettings(BaseModel):
         try:
             for key, place in (("data.root", self.data.root), ("ingest.store", self.ingest.store)):
                 locate(place or ".", key)
+            if "://" in (self.publish.folder or ""):
+                raise SettingsError(
+                    f"publish.folder: {self.publish.folder} is a URL: versions are folders of links"
+                )
         except SettingsError as error:
             raise ValueError(str(error)) from error
         return self
@@ -68,4 +81,23 @@ class RunSettings(BaseModel):
         """The run's folder."""
         store = self.ingest.store
         volumes = None if store is None else locate(store, "ingest.store")
-        return RunDir(Path(self.run_dir or f"runs/{self.name}"), volumes)
+        published = None if self.publish.folder is None else Path(self.publish.folder)
+        return RunDir(Path(self.run_dir or f"runs/{self.name}"), volumes, published)
+
+    def anchored(self) -> RunSettings:
+        """The same run with absolute paths: it means the same wherever it is read."""
+        change: dict[str, BaseModel] = {
+            "data": self.data.model_copy(update={"root": _absolute(self.data.root)})
+        }
+        store, folder, start = self.ingest.store, self.publish.folder, self.train.start_from
+        if store is not None:
+            change["ingest"] = self.ingest.model_copy(update={"store": _absolute(store)})
+        if folder is not None:
+            change["publish"] = self.publish.model_copy(update={"folder": _absolute(folder)})
+        if start is not None:
+            change["train"] = self.train.model_copy(update={"start_from": start.absolute()})
+        return self.model_copy(update={**change, "run_dir": str(self.dir.root.absolute())})
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).absolute())

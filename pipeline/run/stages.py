@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -65,8 +66,31 @@ def run_stage(stage: Stage, settings: RunSettings, progress: Progress = silent) 
         SegflowError: The stage cannot end well; the message says what to do.
     """
     with settings.dir.locked():
-        write_atomic(settings.dir.settings, dump_settings(settings).encode())
-        return WORK[stage](settings, settings.dir, progress)
+        record_settings(settings)
+        return work_in(settings.dir, stage, settings, progress)
+
+
+def record_settings(settings: RunSettings) -> None:
+    """Write the resolved settings into the run's folder."""
+    write_atomic(settings.dir.settings, dump_settings(settings).encode())
+
+
+def work_in(run: RunDir, stage: Stage, settings: RunSettings, progress: Progress = silent) -> str:
+    """Run a stage on paths that are not all as the settings have them: with another model."""
+    with run.locked():
+        return WORK[stage](_placed(settings), run, progress)
+
+
+def _placed(settings: RunSettings) -> RunSettings:
+    """The settings with tasks sent to the scheduler of DASK_SCHEDULER_ADDRESS, where one is named.
+
+    What the settings say of another place than this machine's own workers goes before.
+    """
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    if not address or settings.execute.on != "local":
+        return settings
+    execute = settings.execute.model_copy(update={"on": address})
+    return settings.model_copy(update={"execute": execute})
 
 
 def _ingest(settings: RunSettings, run: RunDir, progress: Progress) -> str:

@@ -126,7 +126,7 @@ def test_wrong_parameters_are_refused_before_anything_runs(settings: RunSettings
 
 def test_the_command_line_follows_the_flow(settings: RunSettings) -> None:
     from flows.segment import segment
-    from flows.stages import LISTENER, Listener
+    from flows.steps import LISTENER, Listener
 
     told: list[str] = []
     ended: list[str] = []

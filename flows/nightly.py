@@ -1,0 +1,83 @@
+"""The nightly flow: what has come is taken in, predicted, scored, compared and published."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows import steps
+from flows.steps import RETRIES, may_pass
+from flows.summary import night_markdown
+from flows.told import show, tell_published, tell_quarantined
+from pipeline.errors import BusyError
+from pipeline.run import RunSettings
+from pipeline.run.night import (
+    STEPS,
+    Night,
+    Step,
+    begin_night,
+    end_night,
+    fail_night,
+    step_line,
+    steps_left,
+)
+
+
+@flow(flow_run_name="{settings.name}")
+def nightly(settings: RunSettings) -> State[str]:
+    """Bring a dataset's published masks up to date; where nothing is new, say so within seconds.
+
+    The promoted model predicts; before the first promotion, the model of the run's training. Ends
+    as Completed (a new version is published), NothingNew, Quarantined (done, but a case was set
+    aside), SteppedAside (another segflow is at work in the run) or Failed.
+
+    Args:
+        settings: The run, as in run.yaml.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(settings.dir.locked())
+        except BusyError as error:
+            return Completed(name="SteppedAside", message=str(error), data=str(error))
+        return _night(settings)
+
+
+def _night(settings: RunSettings) -> State[str]:
+    night, done = begin_night(settings), list[Step]()
+    try:
+        while left := steps_left(night, done):
+            name = left[0]
+            night = night_task.with_options(name=name)(name, night, settings)
+            done.append(name)
+    except BaseException as error:  # Prefect's cancellation is one
+        failed = fail_night(settings, night, error)
+        tell_quarantined(settings.name, failed.newly_refused)
+        raise
+    night = end_night(settings, night)
+    line, folder = night.sentence(), settings.dir.published
+    tell_quarantined(settings.name, night.newly_refused)
+    if night.publication is not None:
+        is_new = night.state == "published"
+        tell_published(settings.name, night.publication.version, folder, is_new)
+    show(settings.name, night_markdown(night, settings.dir), settings.dir.report)
+    return Completed(name=state_name(night), message=line, data=line)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="{name}", retry_condition_fn=may_pass, **RETRIES)
+def night_task(name: Step, night: Night, settings: RunSettings) -> Night:
+    """Run one step of a night."""
+    with steps.step(name, settings.name) as progress:
+        night = STEPS[name](night, settings, progress)
+    steps.ended(name, step_line(name, night))
+    return night
+
+
+def state_name(night: Night) -> str:
+    """How Prefect is to call the state that a night ends in; its type is COMPLETED."""
+    if night.newly_refused or (night.refused and night.state == "published"):
+        return "Quarantined"
+    return "Completed" if night.state == "published" else "NothingNew"

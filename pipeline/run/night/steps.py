@@ -1,0 +1,276 @@
+"""The night of a dataset: what has come is taken in, predicted, scored, compared and published.
+
+A night is keyed on content, never on the date: where nothing is new it says so within seconds, and
+a night that was missed, killed or started twice leaves nothing for the next one to mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from pipeline.drift import Flag, Reference, find_drift, measure
+from pipeline.errors import ModelError, NothingUsableError, SegflowError
+from pipeline.execute import Progress, silent
+from pipeline.io.files import read_json, read_jsonl, write_json, write_jsonl
+from pipeline.io.manifest import ManifestRow, read_manifest, read_quarantine
+from pipeline.model_file import ModelCard, read_card
+from pipeline.promotion import decide, now, promote, serving_card
+from pipeline.publish import Publication, plan_publish, publish
+from pipeline.run.folder import RunDir
+from pipeline.run.night.record import Night, Refused, counted
+from pipeline.run.settings import RunSettings
+from pipeline.run.stages import record_settings, work_in
+from pipeline.score import headline
+
+Step = Literal["ingest", "predict", "compare", "score", "publish", "report"]
+MOST_NIGHTS = 1000
+"""Nights that ``nights.jsonl`` remembers."""
+
+
+def begin_night(settings: RunSettings) -> Night:
+    """A night before its first step.
+
+    Raises:
+        ModelError: No model can serve.
+    """
+    run = settings.dir
+    record_settings(settings)
+    _first_promotion(settings)
+    known = {row.id: (row.status, row.key) for row in read_manifest(run.manifest)}
+    card = _serving(run)
+    return Night(started=now(), known=known, model=card.model_id)
+
+
+def _first_promotion(settings: RunSettings) -> None:
+    """Let the run's trained model serve where none does yet."""
+    run = settings.dir
+    if serving_card(run.promoted) is not None:
+        return
+    if not run.trained.exists():
+        raise ModelError(
+            f"{run.root} has no model that a night could predict with: train one first, with "
+            "`segflow run`"
+        )
+    decision = decide(settings.promote, read_card(run.trained), None, None, None)
+    promote(run.trained, run.promoted, decision)
+
+
+def _serving(run: RunDir) -> ModelCard:
+    return read_card(run.serving.model)
+
+
+def _ingest(night: Night, settings: RunSettings, progress: Progress) -> Night:
+    """Take in what has come, changed or gone."""
+    run = settings.dir
+    work_in(run, "ingest", settings, progress)
+    rows = [row for row in read_manifest(run.manifest) if row.status != "quarantined"]
+    became = {row.id: _became(row, night.known.get(row.id)) for row in rows}
+
+    def those(what: str) -> tuple[str, ...]:
+        return tuple(case for case, word in became.items() if word == what)
+
+    new, changed, vanished = those("new"), those("changed"), those("vanished")
+    return replace(night, new=new, changed=changed, vanished=vanished)
+
+
+def _became(row: ManifestRow, before: tuple[str, str] | None) -> str:
+    """What has become of a case: new, changed, vanished, or nothing."""
+    if before is None or before[0] != "complete":
+        return "new" if row.status == "complete" else ""
+    if row.status == "vanished":
+        return "vanished"
+    return "changed" if row.key != before[1] else ""
+
+
+def _predict(night: Night, settings: RunSettings, progress: Progress) -> Night:
+    """Predict what has no mask of the promoted model yet."""
+    work_in(settings.dir.serving, "predict", settings, progress)
+    return night
+
+
+def _compare(night: Night, settings: RunSettings, progress: Progress) -> Night:
+    """Find out what differs from the current version, and from the training cases."""
+    publication = _publication(settings, progress)
+    drift = _drift(settings, publication) if publication.is_new else ()
+    progress("compare", 1, 1, "")
+    refused = _refused(settings.dir, night.started)
+    return replace(night, publication=publication, refused=refused, drift=drift)
+
+
+def _publication(settings: RunSettings, progress: Progress) -> Publication:
+    run, card = settings.dir, _serving(settings.dir)
+    return plan_publish(
+        settings.execute,
+        run_name=settings.name,
+        card=card,
+        manifest=run.manifest,
+        quarantine=run.quarantine,
+        masks=run.predictions / card.model_id,
+        folder=run.published,
+        progress=progress,
+    )
+
+
+def _refused(run: RunDir, tonight: str) -> tuple[Refused, ...]:
+    """The quarantined cases, each with the night that first met it."""
+    nights = read_jsonl(run.nights)
+    before = (
+        {(r["case"], r["stage"]): r["since"] for r in nights[-1]["quarantined"]} if nights else {}
+    )
+    return tuple(
+        Refused(r.case, r.stage, r.reason, r.remedy, before.get((r.case, r.stage), tonight))
+        for r in read_quarantine(run.quarantine)
+    )
+
+
+def _drift(settings: RunSettings, publication: Publication) -> tuple[Flag, ...]:
+    """Signs that tonight's cases are not like those the model learnt from."""
+    if not settings.drift.enabled:
+        return ()
+    run, version, card = settings.dir, publication.version, _serving(settings.dir)
+    rows = {row.id: row for row in read_manifest(run.manifest)}
+    tonight = {*version.added, *version.changed}
+    measured = {
+        mask.case: measure(run.volumes / rows[mask.case].store, mask.class_voxels, card.plan)
+        for mask in version.masks
+        if mask.case in tonight and mask.split != "train"
+    }
+    return tuple(find_drift(settings.drift, _reference(run, card, rows), measured))
+
+
+def _reference(run: RunDir, card: ModelCard, rows: dict[str, ManifestRow]) -> Reference:
+    """Figures of the training cases, measured once for each model."""
+    path = run.promoted / card.model_id / "reference.json"
+    training = [r for r in rows.values() if r.split == "train" and r.status == "complete"]
+    if path.exists():
+        return Reference.from_json(read_json(path))
+    reference = Reference.of([run.volumes / row.store for row in training], card.plan)
+    write_json(path, reference.to_json())
+    return reference
+
+
+def _score(night: Night, settings: RunSettings, progress: Progress) -> Night:
+    """Score the masks that have truth."""
+    try:
+        work_in(settings.dir.serving, "score", settings, progress)
+    except NothingUsableError:  # a dataset without truth is published all the same
+        return night
+    refused, scores = _refused(settings.dir, night.started), read_json(settings.dir.scores)
+    night = replace(night, scores=scores, refused=refused)
+    if any(r.stage == "score" for r in refused):  # masks that cannot be scored are not published
+        night = replace(night, publication=_publication(settings, progress))
+    return night
+
+
+def _publish(night: Night, settings: RunSettings, progress: Progress) -> Night:
+    """Make tonight's masks the current version."""
+    run, publication = settings.dir, night.publication
+    if publication is None:
+        raise SegflowError("nothing has been compared: run the steps of a night in order")
+    folder = publish(
+        settings.publish, publication, folder=run.published, scores=night.scores, progress=progress
+    )
+    return replace(
+        night, published=folder, state="published" if publication.is_new else night.state
+    )
+
+
+def _report(night: Night, settings: RunSettings, progress: Progress) -> Night:
+    """Write the run's report, with this night in it."""
+    _remember(settings.dir, night)
+    work_in(settings.dir.serving, "report", settings, progress)
+    return night
+
+
+STEPS: dict[Step, Callable[[Night, RunSettings, Progress], Night]] = {
+    "ingest": _ingest,
+    "predict": _predict,
+    "compare": _compare,
+    "score": _score,
+    "publish": _publish,
+    "report": _report,
+}
+
+
+def steps_left(night: Night, done: Sequence[Step]) -> list[Step]:
+    """The steps still to do: after the comparison none, where nothing has changed.
+
+    A case that was quarantined tonight, with nothing else new, is told by the report alone.
+    """
+    left = [step for step in STEPS if step not in done]
+    if "compare" in done and night.is_quiet:
+        return ["report"] if night.newly_refused and "report" in left else []
+    return left
+
+
+def run_night(
+    settings: RunSettings,
+    progress: Progress = silent,
+    ended: Callable[[str, str], None] = lambda step, line: None,
+) -> Night:
+    """A night from its first step to its last, without Prefect.
+
+    Args:
+        settings: The run's.
+        progress: Told of every finished task.
+        ended: Told of every finished step, with a line.
+
+    Raises:
+        BusyError: Another segflow is at work in the run.
+        SegflowError: A step cannot end well; what is finished stays finished.
+    """
+    with settings.dir.locked():
+        night, done = begin_night(settings), list[Step]()
+        try:
+            while left := steps_left(night, done):
+                night = STEPS[left[0]](night, settings, progress)
+                done.append(left[0])
+                ended(left[0], step_line(left[0], night))
+        except Exception as error:
+            fail_night(settings, night, error)
+            raise
+        return end_night(settings, night)
+
+
+def step_line(step: Step, night: Night) -> str:
+    """What a step has found, in a line."""
+    match step:
+        case "ingest":
+            counts = (("new", night.new), ("changed", night.changed), ("vanished", night.vanished))
+            return (
+                ", ".join(f"{len(cases)} {what}" for what, cases in counts if cases) or "no change"
+            )
+        case "predict":
+            return f"by {night.model}"
+        case "compare" if night.publication is not None:
+            version = night.publication.version
+            word = "differs from the version before" if night.publication.is_new else "stands"
+            return f"{version.name} {word}; {counted(len(night.drift), 'sign')} of drift"
+        case "score":
+            return (headline(night.scores) if night.scores is not None else "") or "no truth"
+        case "publish":
+            return str(night.published)
+        case _:
+            return "written"
+
+
+def end_night(settings: RunSettings, night: Night) -> Night:
+    """Close a night's row."""
+    ended = replace(night, ended=now())
+    _remember(settings.dir, ended)
+    return ended
+
+
+def fail_night(settings: RunSettings, night: Night, error: BaseException) -> Night:
+    """Close the row of a night that an error ended."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    refused = _refused(settings.dir, night.started)
+    return end_night(settings, replace(night, state="failed", error=said, refused=refused))
+
+
+def _remember(run: RunDir, night: Night) -> None:
+    """Write the night's row in place of what was written of it before."""
+    others = [row for row in read_jsonl(run.nights) if row["started"] != night.started]
+    write_jsonl(run.nights, [*others[-MOST_NIGHTS:], night.to_json()])
