@@ -126,7 +126,11 @@ def decide(
     rows_new, rows_old = held_out_rows(candidate_scores), held_out_rows(serving_scores)
     common = rows_new.keys() & rows_old.keys()
     if not common:
-        word = "it is promoted unseen" if settings.unscored else "set promote.unscored to promote"
+        word = (
+            "it is promoted unseen"
+            if settings.unscored
+            else "set promote.unscored to promote it unseen"
+        )
         return decided(settings.unscored, f"no held-out case tells them apart; {word}")
     new, old = (mean_score(rows, common) for rows in (rows_new, rows_old))
     cases = len({case for case, _ in common})

@@ -53,7 +53,7 @@ def quantities(
     statistics = store.statistics
     valid = statistics["valid_voxels"]
     found = dict(intensities(statistics, plan))
-    found["share of valid voxels"] = Quantity(valid / prod(store.grid.shape), SHARE)
+    found["share of voxels that hold data"] = Quantity(valid / prod(store.grid.shape), SHARE)
     if "nonzero" in statistics:
         seen = statistics["nonzero"][0]["voxels"] if statistics["nonzero"] else 0
         found["share of voxels that are not 0"] = Quantity(seen / valid, SHARE)

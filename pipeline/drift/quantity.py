@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import inf, log
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,6 @@ class Scale:
         if not self.ratios:
             return value
         return log(value) if value > 0 else -inf
-
-    def value(self, place: float) -> float:
-        """The figure at a place; the inverse of ``place``."""
-        return exp(place) if self.ratios else place
 
     def number(self, value: float) -> str:
         """A figure as a sentence has it, without its unit.

@@ -8,7 +8,6 @@ from math import inf
 from scipy.stats import norm
 
 from pipeline.drift.flag import Flag
-from pipeline.drift.quantity import Scale
 from pipeline.drift.reference import FEWEST, Known, Reference
 from pipeline.drift.settings import DriftSettings
 
@@ -23,29 +22,28 @@ def flagged_cases(
 
     The case that lies furthest out comes first, and of a case the figure that does.
     """
-    found: list[tuple[float, Flag]] = []
+    found: dict[str, list[tuple[float, Flag]]] = {}
     for name, known in reference.quantities.items():
         if known.too_few:
             continue
         low, high = limits(known, settings.margin)
         for case, figures in cases.items():
-            if name in figures and not low <= figures[name] <= high:
-                distance = _beyond(known.scale, figures[name], low, high)
-                found.append((distance, _flag(case, name, figures[name], known)))
-    worst: dict[str | None, float] = {}
-    for distance, flag in found:
-        worst[flag.case] = max(distance, worst.get(flag.case, distance))
-    found.sort(key=lambda pair: (-worst[pair[1].case], pair[1].case, -pair[0]))
-    return [flag for _, flag in found]
+            if name in figures and not low <= (place := known.scale.place(figures[name])) <= high:
+                distance = max(low - place, place - high) / known.scale.slack
+                flag = _flag(case, name, figures[name], known)
+                found.setdefault(case, []).append((distance, flag))
+    ordered = [sorted(of, key=lambda pair: -pair[0]) for of in found.values()]
+    ordered.sort(key=lambda of: -of[0][0])
+    return [flag for of in ordered for _, flag in of]
 
 
 def limits(known: Known, margin: float) -> tuple[float, float]:
-    """Least and greatest figure that is not flagged.
+    """Places of the least and the greatest figure that is not flagged.
 
-    There is room beyond the range for a share ``margin`` of its width, which is what three
-    hundred cases would span, were they normally distributed: the range of twenty is little more than half
-    of that, and cases like them would be flagged for it. Where all training cases agree, there is
-    room for what makes no difference to a network.
+    There is room beyond the range for a share ``margin`` of its width, which is what three hundred
+    cases would span, were they normally distributed: the range of twenty is two thirds of that,
+    and cases like them would be flagged for it. Where all training cases agree, there is room for
+    what makes no difference to a network.
 
     Among ratios 0 is no matter of more or less: where a training case has it, it is expected, and
     so is all up to the range, else it is flagged. Where fewer than five training cases have more,
@@ -53,12 +51,12 @@ def limits(known: Known, margin: float) -> tuple[float, float]:
     """
     some = [v for v in known.values if v > 0] if known.scale.ratios else list(known.values)
     if not some:
-        return 0.0, 0.0
+        return -inf, -inf
     first, last = known.scale.place(some[0]), known.scale.place(some[-1])
     width = (last - first) * max(1.0, _span(MANY) / _span(len(known.values)))
     room = max(margin * width, known.scale.slack)
-    low = known.scale.value(first - room) if len(some) == len(known.values) else 0.0
-    return low, known.scale.value(last + room) if len(some) >= FEWEST else inf
+    low = first - room if len(some) == len(known.values) else -inf
+    return low, last + room if len(some) >= FEWEST else inf
 
 
 def _span(cases: int) -> float:
@@ -67,12 +65,6 @@ def _span(cases: int) -> float:
     By Blom's approximation of the greatest (1958); at least two figures.
     """
     return 2 * float(norm.ppf((cases - 0.375) / (cases + 0.25)))
-
-
-def _beyond(scale: Scale, value: float, low: float, high: float) -> float:
-    """How far a figure lies beyond the limits, in steps that make no difference to a network."""
-    below, here, above = scale.place(low), scale.place(value), scale.place(high)
-    return max(below - here, here - above) / scale.slack
 
 
 def _flag(case: str, name: str, value: float, known: Known) -> Flag:

@@ -23,8 +23,8 @@ def find_drift(
             is not compared.
 
     Returns:
-        Flags of the whole first, then those of each case together, the furthest out first: the first
-        flag of a case says most of it.
+        Flags of the whole first, the least likely before others; then those of each case, the
+        furthest out before others: a case's first flag says most of it.
     """
     if not settings.enabled or reference.too_few:
         return []

@@ -125,9 +125,7 @@ def plan_publish(
     before = current_version(folder)
     counts = _counts([r.id for r, _ in wanted], keys, before, card, masks, execute, progress)
     made = tuple(
-        PublishedMask(
-            row.id, row.split, key, row.key, counts.get(row.id), _companions(masks, row.id)
-        )
+        PublishedMask(row.id, row.split, key, counts.get(row.id), _companions(masks, row.id))
         for row, key in wanted
     )
     if before is not None and content_key(made) == before.key:

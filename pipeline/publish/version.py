@@ -33,9 +33,7 @@ class PublishedMask:
     split: str
     """Of the case."""
     key: str
-    """Of the mask: equal keys, equal bytes."""
-    volume_key: str
-    """Of the case's volume store, its truth included."""
+    """Of the mask, and of all that it follows from, the case's truth included."""
     class_voxels: tuple[int, ...] | None
     """Voxels of each label, from 0; None of a regression."""
     companions: tuple[str, ...] = ()
@@ -109,7 +107,7 @@ def version_name(number: int) -> str:
 
 def content_key(masks: Sequence[PublishedMask]) -> str:
     """Key of what masks and scores follow from; equal keys need no new version."""
-    return digest([(m.case, m.split, m.key, m.volume_key, m.companions) for m in masks])
+    return digest([(m.case, m.split, m.key, m.companions) for m in masks])
 
 
 def numbers(folder: Path) -> list[int]:

@@ -83,13 +83,13 @@ def test_a_cancellation_passes_through_a_stage(
 ) -> None:
     from prefect.exceptions import TerminationSignal
 
-    from flows import stages
+    from flows import stages, steps
 
     def cancelled(*_: object) -> str:
         raise TerminationSignal(signal=15)
 
     monkeypatch.setattr(stages, "run_stage", cancelled)
-    monkeypatch.setattr(stages, "get_run_logger", logging.getLogger)
+    monkeypatch.setattr(steps, "get_run_logger", logging.getLogger)
     with pytest.raises(TerminationSignal):
         stages.work("ingest", settings)
 

@@ -97,7 +97,7 @@ class Night:
         counts = (("added", version.added), ("changed", version.changed))
         parts = [f"{len(cases)} {what}" for what, cases in counts if cases]
         parts += [f"{len(version.removed)} removed"] if version.removed else []
-        return f"published {version.name}: {', '.join(parts) or 'scores alone have changed'}"
+        return f"published {version.name}: {', '.join(parts) or 'the stores beside the masks have changed'}"
 
     def to_json(self) -> dict[str, Any]:
         """The night as JSON values, a row of ``nights.jsonl``."""
