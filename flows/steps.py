@@ -99,7 +99,9 @@ class _Shown:
         self.share = percent
         if self.made is None:
             made = create_progress_artifact(
-                percent, key=artifact_key(f"{self.run_name}-{self.name}"), description=self.name
+                percent,
+                key=artifact_key(f"{self.run_name}-{self.name}-progress"),
+                description=self.name,
             )
             self.made = made  # type: ignore[assignment]
         else:

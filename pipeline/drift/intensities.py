@@ -7,7 +7,7 @@ the mean. Where one scaling serves all cases, raw values matter, but none beyond
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import log
 from typing import Any
 
@@ -34,11 +34,10 @@ def intensities(statistics: Mapping[str, Any], plan: Plan) -> Iterator[tuple[str
     """
     scalings = plan.normalisation.scalings(dict(statistics))
     for number, (name, scaling) in enumerate(zip(plan.channels, scalings, strict=True)):
-        percentiles = statistics["channels"][number]["percentiles"]
         if plan.normalisation.kind == "dataset":
-            figures = _of_limits(percentiles, scaling)
+            figures = _of_limits(statistics["channels"][number]["percentiles"], scaling)
         else:
-            figures = _of_shape(percentiles, scaling, _zeros(statistics, number, scaling))
+            figures = _of_shape(_ends(statistics, number, scaling), scaling)
         for what, quantity in figures:
             yield what.format(f"channel {name}"), quantity
 
@@ -59,14 +58,9 @@ def _of_limits(
     yield "standard deviation of {}", Quantity(std, Scale(SPREAD, ratios=True))
 
 
-def _of_shape(
-    percentiles: Mapping[str, float], scaling: Scaling, zeros: float
-) -> Iterator[tuple[str, Quantity]]:
+def _of_shape(ends: Sequence[float], scaling: Scaling) -> Iterator[tuple[str, Quantity]]:
     """Where the ends and the middle lie, in standard deviations from the mean."""
-    first, middle, last = (
-        (_percentile(percentiles, percent, zeros) - scaling.mean) / scaling.std
-        for percent in (1, 50, 99)
-    )
+    first, middle, last = ((value - scaling.mean) / scaling.std for value in ends)
     tail = Scale(SPREAD, DEVIATIONS, ratios=True)
     # Few voxels far out may draw the mean beyond a percentile: then it has no tail there.
     yield "mean of {} less its 1st percentile", Quantity(max(0.0, -first), tail)
@@ -74,22 +68,19 @@ def _of_shape(
     yield "99th percentile of {} less its mean", Quantity(max(0.0, last), tail)
 
 
-def _zeros(statistics: Mapping[str, Any], number: int, scaling: Scaling) -> float:
-    """Share of the valid voxels that are left alone, being 0 in every channel."""
+def _ends(statistics: Mapping[str, Any], number: int, scaling: Scaling) -> list[float]:
+    """1st percentile, median and 99th percentile of the voxels that are normalised."""
+    channel = statistics["channels"][number]
     if not scaling.keep_zeros:
-        return 0.0
+        return [channel["percentiles"][name] for name in ("1", "50", "99")]
     kept = statistics["nonzero"][number]["voxels"] if statistics["nonzero"] else 0
-    return float(1 - kept / statistics["valid_voxels"])
-
-
-def _percentile(percentiles: Mapping[str, float], percent: float, zeros: float) -> float:
-    """A percentile of the voxels that are not left alone.
-
-    Left out, zeros raise the percent of what lies below 0, and lower that of what lies above.
-    """
-    known = sorted((float(p), value) for p, value in percentiles.items())
-    shares, values = zip(*known, strict=True)
-    below = float(np.interp(percent * (1 - zeros), shares, values))
-    if below < 0:
-        return below
-    return float(np.interp(100 * zeros + percent * (1 - zeros), shares, values))
+    if kept == 0:
+        return [0.0, 0.0, 0.0]
+    # Percentiles are known of all voxels alone; the histogram's bins can be rid of the zeros.
+    edges, counts = (np.array(channel["histogram"][name], float) for name in ("edges", "counts"))
+    holds_zero = int(np.searchsorted(edges, 0.0, side="right")) - 1
+    if kept < statistics["valid_voxels"]:
+        counts[min(holds_zero, len(counts) - 1)] -= statistics["valid_voxels"] - kept
+    until = np.append(0.0, np.cumsum(counts))
+    found: list[float] = np.interp(np.array([0.01, 0.5, 0.99]) * kept, until, edges).tolist()
+    return found

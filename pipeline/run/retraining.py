@@ -12,6 +12,7 @@ from pipeline.io.files import read_json
 from pipeline.model_file import read_card
 from pipeline.promotion import Decision, decide, promote, serving_card
 from pipeline.run.folder import RunDir
+from pipeline.run.reference import reference_of
 from pipeline.run.settings import RunSettings
 from pipeline.run.stages import Stage, record_settings, work_in
 
@@ -76,6 +77,8 @@ def judge(settings: RunSettings, progress: Progress = silent, *, anyway: bool = 
                 decision, promoted=True, reason=f"as asked, though {decision.reason}"
             )
         promote(run.trained, run.promoted, decision)
+        if decision.promoted:
+            reference_of(run, candidate)
         return decision
 
 

@@ -97,7 +97,8 @@ class Night:
         counts = (("added", version.added), ("changed", version.changed))
         parts = [f"{len(cases)} {what}" for what, cases in counts if cases]
         parts += [f"{len(version.removed)} removed"] if version.removed else []
-        return f"published {version.name}: {', '.join(parts) or 'the stores beside the masks have changed'}"
+        changes = ", ".join(parts) or "the stores beside the masks have changed"
+        return f"published {version.name}: {changes}"
 
     def to_json(self) -> dict[str, Any]:
         """The night as JSON values, a row of ``nights.jsonl``."""

@@ -6,24 +6,27 @@ a night that was missed, killed or started twice leaves nothing for the next one
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from pipeline.drift import Flag, Reference, find_drift, measure
-from pipeline.errors import ModelError, NothingUsableError, SegflowError
+from pipeline.drift import Flag, find_drift, measure
+from pipeline.errors import CaseError, ModelError, NothingUsableError, SegflowError, StoreError
 from pipeline.execute import Progress, silent
-from pipeline.io.files import read_json, read_jsonl, write_json, write_jsonl
+from pipeline.io.files import read_json, read_jsonl, write_jsonl
 from pipeline.io.manifest import ManifestRow, read_manifest, read_quarantine
 from pipeline.model_file import ModelCard, read_card
 from pipeline.promotion import decide, now, promote, serving_card
 from pipeline.publish import Publication, plan_publish, publish
 from pipeline.run.folder import RunDir
 from pipeline.run.night.record import Night, Refused, counted
+from pipeline.run.reference import reference_of
 from pipeline.run.settings import RunSettings
 from pipeline.run.stages import record_settings, work_in
 from pipeline.score import headline
 
+logger = logging.getLogger(__name__)
 Step = Literal["ingest", "predict", "compare", "score", "publish", "report"]
 MOST_NIGHTS = 1000
 """Nights that ``nights.jsonl`` remembers."""
@@ -53,8 +56,9 @@ def _first_promotion(settings: RunSettings) -> None:
             f"{run.root} has no model that a night could predict with: train one first, with "
             "`segflow run`"
         )
-    decision = decide(settings.promote, read_card(run.trained), None, None, None)
-    promote(run.trained, run.promoted, decision)
+    card = read_card(run.trained)
+    promote(run.trained, run.promoted, decide(settings.promote, card, None, None, None))
+    reference_of(run, card)
 
 
 def _serving(run: RunDir) -> ModelCard:
@@ -132,23 +136,15 @@ def _drift(settings: RunSettings, publication: Publication) -> tuple[Flag, ...]:
     run, version, card = settings.dir, publication.version, _serving(settings.dir)
     rows = {row.id: row for row in read_manifest(run.manifest)}
     tonight = {*version.added, *version.changed}
-    measured = {
-        mask.case: measure(run.volumes / rows[mask.case].store, mask.class_voxels, card.plan)
-        for mask in version.masks
-        if mask.case in tonight and mask.split != "train"
-    }
-    return tuple(find_drift(settings.drift, _reference(run, card, rows), measured))
-
-
-def _reference(run: RunDir, card: ModelCard, rows: dict[str, ManifestRow]) -> Reference:
-    """Figures of the training cases, measured once for each model."""
-    path = run.promoted / card.model_id / "reference.json"
-    training = [r for r in rows.values() if r.split == "train" and r.status == "complete"]
-    if path.exists():
-        return Reference.from_json(read_json(path))
-    reference = Reference.of([run.volumes / row.store for row in training], card.plan)
-    write_json(path, reference.to_json())
-    return reference
+    measured: dict[str, dict[str, float]] = {}
+    for mask in version.masks:
+        if mask.case in tonight and mask.split != "train":
+            store = run.volumes / rows[mask.case].store
+            try:
+                measured[mask.case] = measure(store, mask.class_voxels, card.plan)
+            except (CaseError, StoreError) as error:  # its mask is made: drift is a hint, no gate
+                logger.warning("%s is not compared with the training cases: %s", mask.case, error)
+    return tuple(find_drift(settings.drift, reference_of(run, card), measured))
 
 
 def _score(night: Night, settings: RunSettings, progress: Progress) -> Night:
