@@ -54,7 +54,7 @@ def test_nights_end_in_states_that_tell_what_happened(
     summary = artifact("segflow-discs").data
     assert "| mean | " in summary and "new: disc_0, disc_1" in summary
     assert str(dataset.run.report) in artifact("segflow-discs-report").data
-    assert float(artifact("segflow-discs-predict").data) == 100.0
+    assert float(artifact("segflow-discs-predict-progress").data) == 100.0
 
     dataset.draw("torn", 99)
     dataset.tear("torn")

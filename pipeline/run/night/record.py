@@ -87,7 +87,8 @@ class Night:
 
     def _outcome(self) -> str:
         if self.state == "failed":
-            return f"failed: {self.error}"
+            before = f", after {self.published.name} was published" if self.published else ""
+            return f"failed{before}: {self.error}"
         if self.publication is None:
             return "under way"
         version = self.publication.version
@@ -100,6 +101,12 @@ class Night:
         changes = ", ".join(parts) or "the stores beside the masks have changed"
         return f"published {version.name}: {changes}"
 
+    def _standing(self) -> str | None:
+        """Name of the version that stands after the night, as far as it knows."""
+        if self.published is not None:
+            return self.published.name
+        return self.publication.version.name if self.publication and self.is_quiet else None
+
     def to_json(self) -> dict[str, Any]:
         """The night as JSON values, a row of ``nights.jsonl``."""
         version = self.publication.version if self.publication is not None else None
@@ -109,7 +116,7 @@ class Night:
             "state": self.state,
             "sentence": self.sentence(),
             "model": self.model,
-            "version": version.name if version is not None and self.state != "failed" else None,
+            "version": self._standing(),
             "new": list(self.new),
             "changed": list(self.changed),
             "vanished": list(self.vanished),
