@@ -7,7 +7,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export PREFECT_HOME = $(CURDIR)/.prefect
 
-.PHONY: demo test test-slow lint format venv clean
+.PHONY: demo test test-slow test-flows up down lint format venv clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segflow demo
@@ -17,6 +17,16 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -q -m slow
+
+# Schedules that fire, workers that are killed: a real server and a real worker.
+test-flows: $(VENV)/.installed
+	$(BIN)/pytest -q -m slow tests/flows/test_deployment.py
+
+up: $(VENV)/.installed
+	deploy/single-machine.sh up
+
+down:
+	deploy/single-machine.sh down
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
