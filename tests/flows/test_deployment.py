@@ -148,7 +148,7 @@ def test_a_night_killed_while_it_predicts_ends_with_the_same_bytes(
 def test_a_training_killed_with_its_worker_ends_with_the_same_weights(
     working: Prefect, discs: Path, tmp_path: Path
 ) -> None:
-    train = {"max_minutes": None, "max_steps": 600, "validations": 6, "loader_workers": 0}
+    train = {"max_minutes": None, "max_steps": 240, "validations": 6, "loader_workers": 0}
     data = discs.parent / "data"
     run = ("deployment", "run", NEW_DATASET, "--params", "-")
     disturbed = parameters(settings_of(data, tmp_path / "disturbed") | {"train": train})
