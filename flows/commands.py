@@ -278,7 +278,7 @@ def foresee(path: Path, overrides: Sequence[str], console: Console) -> None:
 
 def status(path: Path, overrides: Sequence[str], console: Console) -> None:
     """Print what is done, stage by stage."""
-    from flows.status import read_status
+    from flows.status import read_night, read_status
     from flows.summary import verdict
     from pipeline.run import load_settings, outcome
 
@@ -289,6 +289,10 @@ def status(path: Path, overrides: Sequence[str], console: Console) -> None:
     console.result["stages"] = [
         {"stage": stage, "state": state, "detail": detail} for stage, state, detail in rows
     ]
+    night = read_night(settings.dir)
+    for line in night.lines if night is not None else ():
+        console.line(line)
+    console.result["night"] = asdict(night) if night is not None else None
     waiting = next((s for s in stages if s.state != "done"), None)
     console.result["done"] = waiting is None
     if waiting is None:

@@ -6,7 +6,7 @@ A product is stale where what it was made from has changed since.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,8 @@ from pipeline.io.manifest import ManifestRow, read_manifest, read_quarantine
 from pipeline.io.mask_store import MaskStore
 from pipeline.io.store import published_key
 from pipeline.predict import PROGRESS
+from pipeline.publish import current_version
+from pipeline.report.words import when
 from pipeline.run import RunDir, RunSettings, Stage
 from pipeline.score import headline
 
@@ -36,6 +38,60 @@ class StageStatus:
     settings is for the stage itself to say."""
     detail: str
     """Numbers, and where to look."""
+
+
+@dataclass(frozen=True)
+class LastNight:
+    """The last night of a run, and the version that stands after it."""
+
+    started: str
+    """When, ISO 8601."""
+    state: str
+    """How it ended."""
+    sentence: str
+    """The night in a line."""
+    version: str | None = None
+    """The version that stands; None before the first."""
+    published: str | None = None
+    """When that one was published, ISO 8601."""
+    nights_since: int | None = None
+    """Nights that have published nothing since then."""
+    problem: str = ""
+    """Why the version that stands cannot be read."""
+
+    @property
+    def lines(self) -> list[str]:
+        """The same for people."""
+        return [f"last night, {when(self.started)}: {self.sentence}", *self._standing()]
+
+    def _standing(self) -> list[str]:
+        if self.version is None or self.published is None:
+            return [self.problem or "no version is published yet"]
+        if not self.nights_since:
+            return []
+        since = counted(self.nights_since, "night")
+        return [f"nothing published for {since}: {self.version} of {when(self.published)} stands"]
+
+
+def read_night(run: RunDir) -> LastNight | None:
+    """The last night of a run; None where there was none.
+
+    Raises:
+        StoreError: The file of the nights is damaged; the message names it.
+    """
+    nights = read_jsonl(run.nights)
+    if not nights:
+        return None
+    night = LastNight(**{name: nights[-1][name] for name in ("started", "state", "sentence")})
+    try:
+        version = current_version(run.published)
+    except StoreError as error:
+        return replace(night, problem=str(error))
+    if version is None:
+        return night
+    # The index, not the rows: a night may publish and then fail at its report.
+    since = sum(row["started"] > version.created for row in nights)
+    return replace(night, version=version.name, published=version.created, nights_since=since)
 
 
 def read_status(settings: RunSettings) -> list[StageStatus]:

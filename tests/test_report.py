@@ -219,6 +219,7 @@ class FakeRun:
             scores=self.root / "scores.json",
             training_logs=self.logs,
             prediction_record=self.root / "predict.json",
+            nights=self.root / "nights.jsonl",
             settings_text="name: fake\n",
             path=self.root / "report" / "index.html",
         )

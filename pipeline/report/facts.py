@@ -92,6 +92,8 @@ class Evidence:
     """Rows of training and validation, by fold; of one network without a fold by ``""``."""
     record: dict[str, Any] | None
     """What the last prediction did."""
+    nights: list[dict[str, Any]]
+    """One row per night, the last one last."""
     volumes: Path
     """Folder of the volume stores."""
     predictions: Path

@@ -1,4 +1,4 @@
-"""The report for a terminal: outcome, scores, quarantined cases."""
+"""The report for a terminal: outcome, nights, scores, quarantined cases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report.words import count, counted, dice, number
+from pipeline.report.nights import Drifting, Found
+from pipeline.report.words import capital, count, counted, dice, number
+
+MOST_NIGHTS = 5
+"""Nights told besides the last."""
 
 
 def markdown(page: Mapping[str, Any]) -> str:
@@ -20,6 +24,7 @@ def markdown(page: Mapping[str, Any]) -> str:
         page["outcome"]["sentence"],
         _error_headline(page) if page["regression"] else _headline(page),
         *(f"Note: {_plain(warning)}" for warning in page["warnings"]),
+        *_nights(page["nights"]),
         *(_targets(page) if page["regression"] else _classes(page)),
         *_quarantine(page),
     ]
@@ -72,6 +77,44 @@ def _targets(page: Mapping[str, Any]) -> list[str]:
         for t in page["targets"]
     ]
     return ["## Errors", _table(head, rows, numbers=True), _plain(page["rules"])]
+
+
+def _nights(nights: Mapping[str, Any] | None) -> list[str]:
+    if nights is None:
+        return []
+    last, *before = nights["rows"][: MOST_NIGHTS + 1]
+    return [
+        "## Last night",
+        f"{last['when']}: {_plain(capital(last['sentence']))}",
+        _list([*map(_found, nights["lost"]), *_drift(nights), *map(_found, nights["others"])]),
+        *(["## Nights before"] if before else []),
+        _list([f"{row['when']}: {_plain(row['sentence'])}" for row in before]),
+    ]
+
+
+def _drift(nights: Mapping[str, Any]) -> list[str]:
+    """A line per case that drifts."""
+    of = f", of the night of {nights['drift_of']}" if nights["drift_of"] else ""
+    drift, most = nights["drift"], nights["most_lines"]
+    hidden = len(drift[most:])
+    more = [f"Drift{of}: {counted(hidden, 'more case')}, see the page"] if hidden else []
+    return [f"Drift{of}: {_signs(case)}" for case in drift[:most]] + more
+
+
+def _signs(case: Drifting) -> str:
+    others = len(case.signs) - 1
+    more = f" (and {counted(others, 'more sign')})" if others else ""
+    return _plain(f"{case.name}: {case.signs[0]}") + more
+
+
+def _found(found: Found) -> str:
+    between = "; " if found.in_lines else ", "
+    cases = between.join(_plain(f"{case}: {said}" if said else case) for case, said in found.cases)
+    return f"{found.label}: {cases}" + (f" and {found.hidden:,} more" if found.hidden else "")
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _quarantine(page: Mapping[str, Any]) -> list[str]:

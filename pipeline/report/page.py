@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from pipeline.report.words import count, counted, dice, number
+from pipeline.report.words import capital, count, counted, dice, number
 
 
 def html(page: Mapping[str, Any]) -> str:
@@ -23,7 +23,7 @@ def html(page: Mapping[str, Any]) -> str:
         loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined
     )
     words = {"dice": dice, "number": number, "count": count, "counted": counted}
-    environment.filters.update(words, csp_source=_csp_source)
+    environment.filters.update(words, capital=capital, csp_source=_csp_source)
     return environment.get_template("page.html").render(page)
 
 

@@ -18,6 +18,7 @@ from pipeline.report.errors import errors
 from pipeline.report.facts import Evidence, read_model, read_scores
 from pipeline.report.gallery import gallery
 from pipeline.report.markdown import markdown
+from pipeline.report.nights import nights as told_nights
 from pipeline.report.outcome import outcome, tables
 from pipeline.report.page import html
 from pipeline.report.prediction import prediction
@@ -47,6 +48,7 @@ def report(
     scores: Path,
     training_logs: Mapping[str, Path],
     prediction_record: Path,
+    nights: Path | None = None,
     settings_text: str,
     path: Path,
 ) -> None:
@@ -63,6 +65,7 @@ def report(
         scores: scores.json; may be absent.
         training_logs: Rows of training and validation, by fold; none where nothing was trained.
         prediction_record: What the last prediction did; may be absent.
+        nights: One row per night; may be absent. None: the run has no nights.
         settings_text: The resolved settings, as YAML.
         path: The page to write.
 
@@ -77,6 +80,7 @@ def report(
         quarantine=read_quarantine(quarantine),
         logs={name: read_jsonl(path) for name, path in training_logs.items()},
         record=read_json(prediction_record) if prediction_record.exists() else None,
+        nights=[] if nights is None else read_jsonl(nights),
         volumes=volumes,
         predictions=predictions,
     )
@@ -84,6 +88,7 @@ def report(
         "run_name": run_name,
         "settings_text": settings_text,
         **outcome(evidence),
+        **told_nights(evidence),
         **(errors(evidence) | distributions(evidence) if evidence.regression else tables(evidence)),
         **training(evidence),
         **gallery(evidence, settings.cases),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 
 def dice(value: float | None) -> str:
@@ -77,3 +78,36 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def when(moment: str) -> str:
+    """A moment that a person reads; in UTC, for a page is read anywhere.
+
+    Args:
+        moment: ISO 8601, with its offset.
+
+    Example:
+        >>> when("2026-11-22T09:31:17+01:00")
+        'Sun 22 Nov 2026, 08:31 UTC'
+    """
+    return f"{datetime.fromisoformat(moment).astimezone(UTC):%a %d %b %Y, %H:%M} UTC"
+
+
+def day(moment: str) -> str:
+    """Its day, in UTC.
+
+    Example:
+        >>> day("2026-11-22T08:31:17+00:00")
+        '22 Nov 2026'
+    """
+    return f"{datetime.fromisoformat(moment).astimezone(UTC):%d %b %Y}"
+
+
+def capital(text: str) -> str:
+    """A sentence with its first letter large.
+
+    Example:
+        >>> capital("failed: UNet"), capital("")
+        ('Failed: UNet', '')
+    """
+    return text[:1].upper() + text[1:]

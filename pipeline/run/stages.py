@@ -224,6 +224,7 @@ def _report(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         scores=run.scores,
         training_logs=run.training_logs,
         prediction_record=run.ledger / "predict.json",
+        nights=run.nights,
         settings_text=dump_settings(settings),
         path=run.report,
     )

@@ -12,7 +12,7 @@ overlap  wall time of the whole stage, stores included, over the time of its for
 memory   peak memory of the stage for a volume, and for one eight times as large
 huge     a volume of 1024 x 2048 x 2048 voxels, most of them of one value, labelled whole in a
          process that may take no more than 4 GiB (RLIMIT_DATA)
-workers  one worker of one thread against two, a volume sixteen times as large
+workers  one worker of one thread on one core against two on two, a volume sixteen times as large
 """
 
 from __future__ import annotations
@@ -207,6 +207,8 @@ def stage(folder: Path, shape: tuple[int, ...], options: dict[str, Any]) -> dict
     if "threads" in options:
         cores = options["threads"] * options["workers"]
         os.cpu_count = lambda: cores  # type: ignore[assignment]  # what workers share
+        # A core for each: a worker reads and writes beside its network, and would take the other's.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     settings = PredictSettings(tile=options.get("tile"), memory_gb=options.get("memory_gb"))
     execute = ExecuteSettings(on=options.get("on", "serial"), workers=options.get("workers"))
     seconds, _ = timed(

@@ -14,6 +14,7 @@ from pipeline.model_file import ModelCard, read_card
 from pipeline.promotion import PromoteSettings, decide, promote, serving_card
 from pipeline.run.night import run_night
 from pipeline.run.retraining import judge, retrain
+from tests.flows.discs import CASES
 from tests.nights.conftest import Dataset
 from tests.trained import small_plan, write_model
 
@@ -118,6 +119,10 @@ def test_retraining_on_more_cases_promotes_by_held_out_score(
     night = run_night(dataset.settings)
     assert night.model == made.candidate != first.model_id
     assert len(night.publication.version.changed) > 0
+    # The former model's masks are gone, and the version that was made of them is whole.
+    assert not (dataset.run.predictions / first.model_id).exists()
+    assert dataset.masks("v0001").keys() == {f"disc_{n}" for n in range(CASES)}
+    assert all("0/mask/zarr.json" in files for files in dataset.masks("v0001").values())
 
     again = retrain(dataset.settings)
     assert not again.promoted and "there was nothing new to learn" in again.reason

@@ -101,6 +101,11 @@ class Night:
         changes = ", ".join(parts) or "the stores beside the masks have changed"
         return f"published {version.name}: {changes}"
 
+    @property
+    def published_new(self) -> bool:
+        """Whether this night has published a version."""
+        return self.published is not None and not self.is_quiet
+
     def _standing(self) -> str | None:
         """Name of the version that stands after the night, as far as it knows."""
         if self.published is not None:
@@ -109,7 +114,7 @@ class Night:
 
     def to_json(self) -> dict[str, Any]:
         """The night as JSON values, a row of ``nights.jsonl``."""
-        version = self.publication.version if self.publication is not None else None
+        made = self.publication.version if self.publication and self.published_new else None
         return {
             "started": self.started,
             "ended": self.ended,
@@ -120,7 +125,8 @@ class Night:
             "new": list(self.new),
             "changed": list(self.changed),
             "vanished": list(self.vanished),
-            "removed": version.removed if version is not None and version.removed else {},
+            "added": list(made.added) if made else [],
+            "removed": made.removed if made else {},
             "quarantined": [asdict(r) for r in self.refused],
             "drift": [asdict(flag) for flag in self.drift],
             "headline": headline(self.scores) if self.scores is not None else "",

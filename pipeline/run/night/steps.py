@@ -14,7 +14,7 @@ from typing import Literal
 from pipeline.drift import Flag, find_drift, measure
 from pipeline.errors import CaseError, ModelError, NothingUsableError, SegflowError, StoreError
 from pipeline.execute import Progress, silent
-from pipeline.io.files import read_json, read_jsonl, write_jsonl
+from pipeline.io.files import read_json, read_jsonl, remove_tree, write_jsonl
 from pipeline.io.manifest import ManifestRow, read_manifest, read_quarantine
 from pipeline.model_file import ModelCard, read_card
 from pipeline.promotion import decide, now, promote, serving_card
@@ -168,9 +168,22 @@ def _publish(night: Night, settings: RunSettings, progress: Progress) -> Night:
     folder = publish(
         settings.publish, publication, folder=run.published, scores=night.scores, progress=progress
     )
+    remove_superseded(run)
     return replace(
         night, published=folder, state="published" if publication.is_new else night.state
     )
+
+
+def remove_superseded(run: RunDir) -> None:
+    """Remove masks of models that were judged once, and neither serve nor were trained last.
+
+    Published versions keep theirs: a file stays as long as one of its names does. Masks of models
+    that were never put to the test are somebody's own, and stay too.
+    """
+    judged = {row["candidate"] for row in read_jsonl(run.promoted / "history.jsonl")}
+    used = {read_card(path).model_id for path in (run.trained, run.serving.model) if path.exists()}
+    for model_id in judged - used:
+        remove_tree(run.predictions / model_id)
 
 
 def _report(night: Night, settings: RunSettings, progress: Progress) -> Night:
