@@ -96,7 +96,7 @@ def _others(row: Row) -> list[Found]:
     """The cases that are new or others than before, and those long known to be refused."""
     before = [r for r in row["quarantined"] if r["since"] != row["started"]]
     return [
-        _names("New", row["new"]),
+        _names("New", row.get("added") or row["new"]),
         _names("Changed", row["changed"]),
         _names("Quarantined before", [f"{r['case']} (since {day(r['since'])})" for r in before]),
     ]
