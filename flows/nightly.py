@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
 from flows import steps
-from flows.steps import RETRIES, may_pass
+from flows.steps import RETRIES, dataset_flow, may_pass
 from flows.summary import night_markdown
-from flows.told import show, tell_published, tell_quarantined
+from flows.told import name_run, show, tell_published, tell_quarantined
 from pipeline.errors import BusyError
 from pipeline.run import RunSettings
 from pipeline.run.night import (
@@ -27,13 +27,14 @@ from pipeline.run.night import (
 )
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def nightly(settings: RunSettings) -> State[str]:
     """Bring a dataset's published masks up to date; where nothing is new, say so within seconds.
 
-    The promoted model predicts; before the first promotion, the model of the run's training. Ends
-    as Completed (a new version is published), NothingNew, Quarantined (done, but a case was set
-    aside), SteppedAside (another segflow is at work in the run) or Failed.
+    The promoted model predicts; before the first promotion, the model of the run's training. What a
+    night did is told by the name and the message of its run, which is then Completed: the version
+    it has published, or that nothing was new, and how many cases are quarantined. A night that
+    meets another segflow at work in the run steps aside, and is Cancelled.
 
     Args:
         settings: The run, as in run.yaml.
@@ -42,7 +43,7 @@ def nightly(settings: RunSettings) -> State[str]:
         try:
             held.enter_context(settings.dir.locked())
         except BusyError as error:
-            return Completed(name="SteppedAside", message=str(error), data=str(error))
+            return Cancelled(message=f"stepped aside: {error}")
         return _night(settings)
 
 
@@ -63,8 +64,9 @@ def _night(settings: RunSettings) -> State[str]:
     if night.publication is not None:
         is_new = night.state == "published"
         tell_published(settings.name, night.publication.version, folder, is_new)
-    show(settings.name, night_markdown(night, settings.dir), settings.dir.report)
-    return Completed(name=state_name(night), message=line, data=line)
+    show(settings.name, line, night_markdown(night, settings.dir))
+    name_run(f"{settings.name}: {short(night)}")
+    return Completed(message=line, data=line)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{name}", retry_condition_fn=may_pass, **RETRIES)
@@ -76,8 +78,10 @@ def night_task(name: Step, night: Night, settings: RunSettings) -> Night:
     return night
 
 
-def state_name(night: Night) -> str:
-    """How Prefect is to call the state that a night ends in; its type is COMPLETED."""
-    if night.newly_refused or (night.refused and night.state == "published"):
-        return "Quarantined"
-    return "Completed" if night.state == "published" else "NothingNew"
+def short(night: Night) -> str:
+    """A night in a few words, for lists of runs."""
+    version = night.publication.version.name if night.publication is not None else ""
+    parts = [f"published {version}" if night.state == "published" else f"nothing new, {version}"]
+    if night.refused:
+        parts.append(f"{len(night.refused)} quarantined")
+    return ", ".join(parts)

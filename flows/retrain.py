@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
 from flows.stages import run_stage_task
-from flows.steps import RETRIES, ended, may_pass, step
+from flows.steps import RETRIES, dataset_flow, ended, may_pass, step
 from flows.summary import decision_markdown
-from flows.told import show
+from flows.told import name_run, show
 from pipeline.errors import BusyError
 from pipeline.promotion import Decision
 from pipeline.run import RunSettings
 from pipeline.run.retraining import LEARNING, judge
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def retrain(settings: RunSettings) -> State[str]:
     """Train a new model; it serves the nights from now on if it is not worse on held-out cases.
 
-    Ends as Completed (the new model was promoted), Kept (the former goes on serving), SteppedAside
-    (another segflow is at work in the run) or Failed; the former model serves until the very end.
+    The run's name and message say which of the two serves from now on, and why. A retraining that
+    meets another segflow at work in the run steps aside, and is Cancelled. The former model serves
+    until the very end.
 
     Args:
         settings: The run, as in run.yaml.
@@ -33,13 +34,13 @@ def retrain(settings: RunSettings) -> State[str]:
         try:
             held.enter_context(settings.dir.locked())
         except BusyError as error:
-            return Completed(name="SteppedAside", message=str(error), data=str(error))
+            return Cancelled(message=f"stepped aside: {error}")
         for stage in LEARNING:
             run_stage_task.with_options(name=stage)(stage, settings)
         decision = judge_task(settings)
-    show(settings.name, decision_markdown(decision), None)
-    name = "Completed" if decision.promoted else "Kept"
-    return Completed(name=name, message=decision.sentence, data=decision.sentence)
+    show(settings.name, decision.sentence, decision_markdown(decision))
+    name_run(f"{settings.name}: {'promoted' if decision.promoted else 'kept the former model'}")
+    return Completed(message=decision.sentence, data=decision.sentence)
 
 
 @task(name="judge", cache_policy=NO_CACHE, retry_condition_fn=may_pass, **RETRIES)

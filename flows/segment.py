@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.stages import run_stage_task
+from flows.steps import dataset_flow
 from flows.summary import markdown, verdict
-from flows.told import show, tell_quarantined
+from flows.told import name_run, show, tell_quarantined
 from pipeline.errors import SettingsError
 from pipeline.io.manifest import read_quarantine
 from pipeline.run import STAGES, RunSettings, Stage
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def segment(settings: RunSettings, first: Stage = "ingest", last: Stage = "report") -> State[str]:
     """Run the stages from ``first`` to ``last``; what is done already is not done again.
 
@@ -28,9 +28,11 @@ def segment(settings: RunSettings, first: Stage = "ingest", last: Stage = "repor
     run = settings.dir
     refused = read_quarantine(run.quarantine)
     tell_quarantined(settings.name, refused)
-    show(settings.name, markdown(run, last), run.report if last == "report" else None)
     line = verdict(run, last)
-    return Completed(name="Quarantined" if refused else "Completed", message=line, data=line)
+    show(settings.name, line, markdown(run, last))
+    if refused:
+        name_run(f"{settings.name}: {len(refused)} quarantined")
+    return Completed(message=line, data=line)
 
 
 def stages_between(first: Stage, last: Stage) -> tuple[Stage, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.steps import RETRIES, ended, may_pass, step
+from flows.steps import RETRIES, dataset_flow, ended, may_pass, step
 from pipeline.run import RunSettings, Stage, run_stage
 
 
@@ -29,43 +29,43 @@ def run_stage_task(stage: Stage, settings: RunSettings) -> str:
     return work(stage, settings)
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def ingest(settings: RunSettings) -> str:
     """Source files → volume stores, manifest and quarantine."""
     return work("ingest", settings)
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def plan(settings: RunSettings) -> str:
     """Statistics of the stores → plan.json."""
     return work("plan", settings)
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def patch(settings: RunSettings) -> str:
     """Volume stores → patch store."""
     return work("patch", settings)
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def train(settings: RunSettings) -> str:
     """Patches → model."""
     return work("train", settings)
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def predict(settings: RunSettings) -> str:
     """Volume stores and model → mask stores."""
     return work("predict", settings)
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def score(settings: RunSettings) -> str:
     """Masks and truth → scores.json."""
     return work("score", settings)
 
 
-@flow(flow_run_name="{settings.name}")
+@dataset_flow
 def report(settings: RunSettings) -> str:
     """Scores, masks and training curve → one HTML page."""
     return work("report", settings)

@@ -1,21 +1,24 @@
-"""What every step of a flow has in common when Prefect runs it: log, progress, slots, retries."""
+"""What flows and their steps have in common under Prefect: names, log, progress, slots, retries."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from errno import EAGAIN, EBUSY, EHOSTUNREACH, EIO, ENETDOWN, ENETUNREACH, ESTALE, ETIMEDOUT
-from typing import TYPE_CHECKING, Any
+from logging import INFO, WARNING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID
 
+from prefect import Flow, flow
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
-from flows.progress import Thinned, as_line
+from flows.progress import REFUSED, Thinned, as_line
 from pipeline.errors import ExecutionError
 from pipeline.execute import Progress, silent
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
     from prefect.tasks import Task
 
+P = ParamSpec("P")
+Made = TypeVar("Made")
 GPU_LIMIT = "segflow-gpu"
 """Name of Prefect's global concurrency limit: steps that compute on a GPU at a time."""
 ON_GPU = ("train", "predict", "judge")
@@ -33,6 +38,23 @@ RETRIES: dict[str, Any] = {
     "retry_delay_seconds": [30, 180],
     "retry_jitter_factor": 0.5,
 }
+
+
+def dataset_flow(function: Callable[P, Made]) -> Flow[P, Made]:
+    """Make a flow whose runs bear the dataset's name, and whose docstring reads well on a page."""
+    make = flow(flow_run_name="{settings.name}", description=prose(function.__doc__ or ""))
+    return make(function)
+
+
+def prose(docstring: str) -> str:
+    r"""A docstring's text without its sections, and without the breaks that a page would keep.
+
+    Example:
+        >>> prose("Predict.\n\n    One mask\n    per case.\n\n    Args:\n        a: B.")
+        'Predict.\n\nOne mask per case.'
+    """
+    paragraphs = inspect.cleandoc(docstring).partition("\n\nArgs:")[0].split("\n\n")
+    return "\n\n".join(" ".join(text.split()) for text in paragraphs)
 
 
 @dataclass(frozen=True)
@@ -52,7 +74,8 @@ LISTENER: ContextVar[Listener] = ContextVar("listener", default=Listener())  # n
 def step(name: str, run_name: str) -> Iterator[Progress]:
     """A step of a flow run: inside, tell the Progress that is given; it waits for a GPU first.
 
-    The run's log and the listener hear of the step's progress, and an artifact of Prefect shows it.
+    The run's log and the listener hear of the step's progress, and an artifact of Prefect shows it;
+    a refused case is a warning in the log, which its page can be asked to show alone.
 
     Args:
         name: Of the step.
@@ -62,7 +85,7 @@ def step(name: str, run_name: str) -> Iterator[Progress]:
     shown = _Shown(name, run_name)
 
     def thinned(stage: str, done: int, total: int, note: str) -> None:
-        log.info("%s", as_line(stage, done, total, note))
+        log.log(WARNING if REFUSED in note else INFO, "%s", as_line(stage, done, total, note))
         shown.at(done / total if total else 0.0)
 
     logged = Thinned(thinned)
@@ -101,7 +124,7 @@ class _Shown:
             made = create_progress_artifact(
                 percent,
                 key=artifact_key(f"{self.run_name}-{self.name}-progress"),
-                description=self.name,
+                description=f"Step {self.name} of {self.run_name}",
             )
             self.made = made  # type: ignore[assignment]
         else:

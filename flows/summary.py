@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 from pipeline.io.files import read_json
@@ -11,17 +14,18 @@ from pipeline.predict.outlook import Outlook
 from pipeline.publish import CURRENT
 from pipeline.report.prediction import BLENDS
 from pipeline.report.words import duration, memory, times
-from pipeline.run import RunDir, Stage, outcome
+from pipeline.run import STAGES, RunDir, Stage, outcome
 
 if TYPE_CHECKING:
+    from flows.told import Refusal
     from pipeline.promotion import Decision
     from pipeline.publish import Version
     from pipeline.run.night import Night
 
 CLASS_COLUMNS = ("class", "Dice", "IoU", "precision", "recall", "cases", "empty")
 TARGET_COLUMNS = ("target", "MAE", "MSE", "RMSE", "R²", "pooled R²", "cases", "without R²")
-MOST_REFUSED = 50
-"""Refused cases a table lists; all of them stand in the file."""
+MOST_LISTED = 50
+"""Refused cases or signs of drift a list shows; all of them stand in a file."""
 MOST_NAMED = 20
 """Cases a line names."""
 
@@ -113,63 +117,101 @@ def _figure(value: float | None, form: str = ".4f") -> str:
 
 
 def markdown(run: RunDir, last: Stage) -> str:
-    """A run's result for the Prefect UI: verdict, scores, refused cases."""
-    parts = [verdict(run, last)]
+    """A run's result for the Prefect UI, below its verdict: scores, refused cases, files."""
+    parts = []
     if last in ("score", "report"):
-        parts.append(_table(*score_table(read_json(run.scores))))
-    refused = [(r.case, r.stage, r.reason, r.remedy) for r in read_quarantine(run.quarantine)]
+        parts.append(_held_out(read_json(run.scores)))
+    refused = read_quarantine(run.quarantine)
     if refused:
-        shown = _table(("case", "stage", "reason", "what to do"), refused[:MOST_REFUSED])
-        parts.append(f"### Quarantined: {len(refused)}\n\n{shown}")
-    return "\n\n".join(parts)
+        parts.append(_quarantined([(r, "") for r in refused], run))
+    stages = STAGES[: STAGES.index(last) + 1]
+    made = (product(run, stage).split(" ", 1) for stage in stages)
+    return "\n\n".join([*parts, _files(dict(made))])
+
+
+def _held_out(scores: dict[str, Any]) -> str:
+    return "### Held-out cases\n\n" + _table(*score_table(scores))
+
+
+def _quarantined(refused: Sequence[tuple[Refusal, str]], run: RunDir) -> str:
+    """Refused cases with the day they were met on; a list, for Prefect cuts wide tables off."""
+    lines = [
+        f"**{_plain(r.case)}** ({r.stage}{since and f', since {since[:10]}'}): "
+        f"{_plain(r.reason)} *{_plain(r.remedy)}*"
+        for r, since in refused
+    ]
+    return f"### Quarantined: {len(refused)}\n\n{_bullets(lines, str(run.quarantine))}"
+
+
+def _bullets(lines: Sequence[str], where: str) -> str:
+    """A list; if it is long, its beginning and where the rest stands."""
+    more = len(lines) - MOST_LISTED
+    rest = [f"and {more} more: see `{where}`"] if more > 0 else []
+    return "\n".join(f"- {line}" for line in [*lines[:MOST_LISTED], *rest])
+
+
+def _files(places: Mapping[str, str | Path]) -> str:
+    """Where what was made lies; no links, for browsers follow none from a server to a file."""
+    lines = [f"{what}: `{Path(path).absolute()}`" for what, path in places.items()]
+    return f"### Files on {_plain(gethostname())}\n\n{_bullets(lines, '')}"
 
 
 def _table(columns: tuple[str, ...], rows: list[Any]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_plain(c) for c in line) + " |" for line in lines)
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+def _plain(text: str) -> str:
+    r"""Text as a line of Markdown that shows it as it is.
+
+    Example:
+        >>> print(_plain("masks/*.png | <case>"))
+        masks/\*.png \| \<case>
+    """
+    return re.sub(r"([|*<`[\\])", r"\\\1", " ".join(text.split()))
 
 
 def night_markdown(night: Night, run: RunDir) -> str:
-    """A night for the Prefect UI: verdict, what changed, scores, drift, refused cases."""
-    parts = [f"**{night.sentence()}**", f"model {night.model}; masks: `{run.published / CURRENT}`"]
+    """A night for the Prefect UI, below its verdict: what changed, scores, drift, refused cases."""
+    current = run.published / CURRENT
+    parts = [f"- model: {_plain(night.model)}"]
     if night.publication is not None and night.publication.is_new:
-        parts += _changes(night.publication.version)
+        parts = ["\n".join(parts + _changes(night.publication.version))]
+        parts += _removed(night.publication.version, current)
     if night.scores is not None:
-        parts.append("### Held-out cases\n\n" + _table(*score_table(night.scores)))
+        parts.append(_held_out(night.scores))
     if night.drift:
-        flags = "\n".join(f"- {_cell(flag.sentence)}" for flag in night.drift[:MOST_REFUSED])
+        flags = _bullets([_plain(flag.sentence) for flag in night.drift], str(run.nights))
         parts.append(f"### Signs of drift: {len(night.drift)}\n\n{flags}")
     if night.refused:
-        rows = [(r.case, r.stage, r.reason, r.remedy, r.since) for r in night.refused]
-        shown = _table(("case", "stage", "reason", "what to do", "since"), rows[:MOST_REFUSED])
-        parts.append(f"### Quarantined: {len(night.refused)}\n\n{shown}")
-    return "\n\n".join(parts)
+        parts.append(_quarantined([(r, r.since) for r in night.refused], run))
+    report = {"report": run.report} if run.report.exists() else {}
+    return "\n\n".join([*parts, _files({"masks": current, **report})])
 
 
 def _changes(version: Version) -> list[str]:
-    """Cases whose masks are new or others than before, and those that are gone."""
+    """Cases whose masks are new, or others than before."""
     lists = {"new": version.added, "changed": version.changed}
-    parts = [f"{what}: {_named(cases)}" for what, cases in lists.items() if cases]
-    if version.removed:
-        gone = "\n".join(f"- {case}: {why}" for case, why in version.removed.items())
-        parts.append(f"### No longer published: {len(version.removed)}\n\n{gone}")
-    return parts
+    return [f"- {what}: {_named(cases)}" for what, cases in lists.items() if cases]
+
+
+def _removed(version: Version, where: Path) -> list[str]:
+    """Cases whose masks are gone."""
+    if not version.removed:
+        return []
+    gone = [f"**{_plain(case)}**: {_plain(why)}" for case, why in version.removed.items()]
+    return [f"### No longer published: {len(gone)}\n\n{_bullets(gone, str(where))}"]
 
 
 def _named(cases: Sequence[str]) -> str:
     more = f" and {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else ""
-    return ", ".join(cases[:MOST_NAMED]) + more
+    return ", ".join(map(_plain, cases[:MOST_NAMED])) + more
 
 
 def decision_markdown(decision: Decision) -> str:
-    """What became of a new model, for the Prefect UI."""
+    """What became of a new model, for the Prefect UI, below its verdict."""
     rows = [
         ("new", decision.candidate, _figure(decision.candidate_score)),
         ("serving before", decision.serving or "–", _figure(decision.serving_score)),
     ]
-    table = _table(("model", "id", f"held-out score, {counted(decision.cases)}"), rows)
-    return f"**{decision.sentence}**\n\n{table}"
+    return _table(("model", "id", f"held-out score, {counted(decision.cases)}"), rows)

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 
 from flows.steps import artifact_key
 from pipeline.publish import Version
@@ -36,18 +38,18 @@ class Refusal(Protocol):
         """What to do."""
 
 
-def show(run_name: str, markdown: str, report: Path | None) -> None:
-    """Leave the summary, and the way to the report, among Prefect's artifacts."""
-    create_markdown_artifact(
-        key=artifact_key(run_name), markdown=markdown, description=f"Result of run {run_name}"
-    )
-    if report is not None and report.exists():
-        create_link_artifact(
-            key=artifact_key(f"{run_name}-report"),
-            link=report.resolve().as_uri(),
-            link_text=str(report),
-            description=f"Report of run {run_name}, on the machine that made it",
-        )
+def show(run_name: str, verdict: str, markdown: str) -> None:
+    """Leave the summary among Prefect's artifacts, its verdict where a list of them shows it."""
+    create_markdown_artifact(key=artifact_key(run_name), markdown=markdown, description=verdict)
+
+
+def name_run(name: str) -> None:
+    """Give the flow run a name that tells its outcome in every list of runs.
+
+    The state cannot: pages of deployments hide states whose names Prefect does not know.
+    """
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, name=name)
 
 
 def tell_quarantined(run_name: str, refused: Iterable[Refusal]) -> None:

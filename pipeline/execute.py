@@ -130,7 +130,9 @@ def _attempt(kernel: Callable[[Task], Row], task: Task) -> Done[Task, Row]:
     try:
         return Done(task, kernel(task))
     except CaseError as error:
-        return Done(task, None, error, traceback.format_exc())
+        # Without its cause: a library's exception may not survive the way from a worker.
+        plain = CaseError(error.reason, error.remedy)
+        return Done(task, None, plain, traceback.format_exc())
     except Exception as error:  # one bad case never stops the night
         return Done(task, None, unexpected(error), traceback.format_exc())
 

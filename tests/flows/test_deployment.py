@@ -99,7 +99,7 @@ def test_nights_fire_by_themselves_and_do_exactly_what_came(
     dataset.tear("torn")
     done = working("deployment", "run", "nightly/discs", "--watch")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert working.runs("nightly/discs")[0] == ("COMPLETED", "Quarantined")
+    assert working.runs("nightly/discs")[0] == ("COMPLETED", "Completed")
     index = read_json(dataset.run.published / "current" / "index.json")
     assert index["added"] == ["new_0", "new_1", "new_2"] and index["changed"] == []
     night = read_jsonl(dataset.run.nights)[-1]

@@ -39,7 +39,16 @@ def artifact(key: str) -> Any:
     return Artifact.get(key)
 
 
-def test_nights_end_in_states_that_tell_what_happened(
+def last_name() -> str:
+    """Name of the flow run that ended last."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(sort=FlowRunSort.END_TIME_DESC, limit=1)[0].name
+
+
+def test_nights_tell_what_happened_by_name_message_event_and_artifact(
     dataset: Dataset, events: list[tuple[str, str, dict[str, Any]]]
 ) -> None:
     from flows.nightly import nightly
@@ -51,9 +60,10 @@ def test_nights_end_in_states_that_tell_what_happened(
         ("segflow.run.published", "segflow.run.discs")
     ]
     assert events[0][2]["version"] == "v0001"
-    summary = artifact("segflow-discs").data
-    assert "| mean | " in summary and "new: disc_0, disc_1" in summary
-    assert str(dataset.run.report) in artifact("segflow-discs-report").data
+    summary = artifact("segflow-discs")
+    assert summary.description == state.message
+    assert "| mean | " in summary.data and "- new: disc_0, disc_1" in summary.data
+    assert f"- report: `{dataset.run.report}`" in summary.data
     assert float(artifact("segflow-discs-predict-progress").data) == 100.0
 
     dataset.draw("torn", 99)
@@ -61,15 +71,18 @@ def test_nights_end_in_states_that_tell_what_happened(
     dataset.draw("new", 100)
     events.clear()
     state = nightly(dataset.settings, return_state=True)
-    assert (state.type.value, state.name) == ("COMPLETED", "Quarantined")
+    assert (state.type.value, state.name) == ("COMPLETED", "Completed")
     assert "1 added; 1 case quarantined (1 since tonight: torn)" in state.message
     assert [name for name, *_ in events] == ["segflow.case.quarantined", "segflow.run.published"]
     assert events[0][1] == "segflow.case.discs.torn" and events[0][2]["stage"] == "ingest"
-    assert "### Quarantined: 1" in artifact("segflow-discs").data
+    summary = artifact("segflow-discs").data
+    assert "### Quarantined: 1\n\n- **torn** (ingest, since 20" in summary
+    assert "): torn.png cannot be read: it is truncated or damaged" in summary
 
     events.clear()
     state = nightly(dataset.settings, return_state=True)
-    assert (state.type.value, state.name) == ("COMPLETED", "NothingNew")
+    assert (state.type.value, state.name) == ("COMPLETED", "Completed")
+    assert last_name() == "discs: nothing new, v0002, 1 quarantined"
     assert [name for name, *_ in events] == ["segflow.run.unchanged"]
 
 
@@ -81,8 +94,8 @@ def test_a_night_steps_aside_for_another_segflow(dataset: Dataset) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         for flow in (nightly, retrain):
             state = flow(dataset.settings, return_state=True)
-            assert (state.type.value, state.name) == ("COMPLETED", "SteppedAside")
-            assert "another segflow is at work in" in state.message
+            assert state.type.value == "CANCELLED"
+            assert "stepped aside: another segflow is at work in" in state.message
 
 
 def test_a_failed_night_fails_with_its_own_error(dataset: Dataset) -> None:
@@ -100,7 +113,8 @@ def test_a_retraining_tells_its_decision(dataset: Dataset) -> None:
     assert (state.name, state.message.split(":")[1]) == ("Completed", " it is the first")
     assert "| new | unet-" in artifact("segflow-discs").data
     state = retrain(dataset.settings, return_state=True)
-    assert state.name == "Kept"
+    assert state.is_completed() and "nothing new to learn" in state.message
+    assert last_name() == "discs: kept the former model"
 
 
 def test_what_may_pass_is_tried_again_and_bad_input_never(

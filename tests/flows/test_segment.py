@@ -43,6 +43,7 @@ def test_a_dataset_goes_through_all_stages(settings: RunSettings, tmp_path: Path
     assert (state.message, state.result()) == (line, line)
     scores = json.loads(settings.dir.scores.read_text())
     text = last_artifact("segflow-discs")
+    assert f"- masks: `{settings.dir.predictions}`" in text
     assert f"| mean | {scores['mean']['dice']:.4f} |" in text
     assert "disc_3.png has no mask in masks/." in text
     masks = list(settings.dir.predictions.glob("*/*.zarr"))
