@@ -60,11 +60,11 @@ def _night(settings: RunSettings) -> State[str]:
         raise
     night = end_night(settings, night)
     line, folder = night.sentence(), settings.dir.published
+    show(settings.name, line, night_markdown(night, settings.dir))
     tell_quarantined(settings.name, night.newly_refused)
     if night.publication is not None:
         is_new = night.state == "published"
         tell_published(settings.name, night.publication.version, folder, is_new)
-    show(settings.name, line, night_markdown(night, settings.dir))
     name_run(f"{settings.name}: {short(night)}")
     return Completed(message=line, data=line)
 

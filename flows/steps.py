@@ -19,7 +19,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
 from flows.progress import REFUSED, Thinned, as_line
-from pipeline.errors import ExecutionError
+from pipeline.errors import BusyError, ExecutionError
 from pipeline.execute import Progress, silent
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def is_passing(error: object) -> bool:
         >>> is_passing(ConnectionResetError()), is_passing(FileNotFoundError())
         (True, False)
     """
-    if isinstance(error, ConnectionError | TimeoutError | ExecutionError):
+    if isinstance(error, ConnectionError | TimeoutError | ExecutionError | BusyError):
         return True
     return isinstance(error, OSError) and error.errno in PASSING
 

@@ -18,6 +18,10 @@ MOST_EVENTS = 100
 """Quarantined cases that get an event of their own; all stand in the summary's count."""
 
 
+MOST_NAMED = 100
+"""Cases that an event names of each kind: Prefect refuses events of more than 1.5 MB."""
+
+
 class Refusal(Protocol):
     """A quarantined case."""
 
@@ -72,6 +76,7 @@ def tell_quarantined(run_name: str, refused: Iterable[Refusal]) -> None:
 
 def tell_published(run_name: str, version: Version, folder: Path, is_new: bool) -> None:
     """Send ``segflow.run.published``, or ``segflow.run.unchanged`` where nothing was new."""
+    changes = {"added": version.added, "changed": version.changed, "removed": version.removed}
     emit_event(
         event=f"segflow.run.{'published' if is_new else 'unchanged'}",
         resource={
@@ -82,8 +87,7 @@ def tell_published(run_name: str, version: Version, folder: Path, is_new: bool) 
             "version": version.name,
             "folder": str(folder.resolve()),
             "masks": len(version.masks),
-            "added": list(version.added),
-            "changed": list(version.changed),
-            "removed": version.removed,
+            **{f"n_{what}": len(cases) for what, cases in changes.items()},
+            **{what: list(cases)[:MOST_NAMED] for what, cases in changes.items()},
         },
     )

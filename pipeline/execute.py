@@ -172,7 +172,11 @@ def _run_on_dask(
     from distributed import as_completed
 
     local = settings.on == "local"
-    client = _client(settings.on, settings.cores if local else 0, settings.memory_gb)
+    place = settings.on, settings.cores if local else 0, settings.memory_gb
+    client = _client(*place)
+    if client.status == "closed":  # its scheduler went; there may be another by now
+        _client.cache_clear()
+        client = _client(*place)
     # pure=False: two equal tasks are two tasks. Dask tries a task again when its worker dies
     # (distributed.scheduler.allowed-failures); what the kernel raises, _attempt returns, so
     # bad input is never tried again.

@@ -20,8 +20,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import ModelError
-from pipeline.io.files import point, read_jsonl, remove_tree, write_jsonl
-from pipeline.model_file import ModelCard, read_card
+from pipeline.io.files import point, read_json, read_jsonl, remove_tree, write_jsonl
+from pipeline.model_file import ModelCard, read_card, read_tensors, weights_sha256
 
 CURRENT = "current"
 
@@ -87,10 +87,11 @@ def serving_card(folder: Path) -> ModelCard | None:
         folder: Of the promoted models.
 
     Raises:
-        ModelError: Its sidecar is damaged.
+        ModelError: One was promoted, and is gone or damaged: no other takes its place unasked.
     """
-    weights = serving_model(folder)
-    return read_card(weights) if weights.exists() else None
+    if not (folder / CURRENT).is_symlink():
+        return None
+    return read_card(serving_model(folder))
 
 
 def decide(
@@ -144,8 +145,8 @@ def decide(
 
 
 def now() -> str:
-    """The time, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """The time, ISO 8601: two nights do not begin in one millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def held_out_rows(scores: Mapping[str, Any] | None) -> dict[tuple[str, str], float]:
@@ -174,6 +175,33 @@ def mean_score(rows: Mapping[tuple[str, str], float], places: Sequence[Any] | se
     return fsum(fsum(v) / len(v) for v in by_class.values()) / len(by_class)
 
 
+def trained_card(trained: Path) -> ModelCard:
+    """The model that was trained last.
+
+    Args:
+        trained: Its weights; ``train.json`` beside them says that the training has ended.
+
+    Raises:
+        ModelError: There is none, or its training has not ended.
+    """
+    card = read_card(trained)
+    ended = trained.with_name("train.json")
+    if not ended.exists() or read_json(ended)["model_id"] != card.model_id:
+        raise ModelError(
+            f"the training in {trained.parent} has not ended, so that its model is not judged: let "
+            "`segflow train` go on"
+        )
+    return card
+
+
+def _is_whole(weights: Path, card: ModelCard) -> bool:
+    """Whether these are a model's weights, undamaged."""
+    try:
+        return weights_sha256(read_tensors(weights)) == card.weights_sha256
+    except ModelError:
+        return False
+
+
 def promote(candidate: Path, folder: Path, decision: Decision) -> None:
     """Record a decision, and let the candidate serve where it says so.
 
@@ -193,7 +221,8 @@ def promote(candidate: Path, folder: Path, decision: Decision) -> None:
                 "run `segflow retrain` again"
             )
         final, partial = folder / card.model_id, folder / f".{card.model_id}.partial"
-        if not final.exists():
+        if not _is_whole(final / "model.pt", card):
+            remove_tree(final)
             remove_tree(partial)
             partial.mkdir(parents=True)
             for suffix in (".json", ".pt"):

@@ -102,3 +102,24 @@ def test_a_worker_that_hangs_is_given_up_and_what_ended_is_kept():
     # Its process is gone, and the workers take tasks again.
     again = list(run_tasks(hanging, [Numbered(n) for n in (2, 3)], settings))
     assert sorted(d.row for d in again) == [2, 3]
+
+
+class FragileError(Exception):
+    """As rasterio's: it cannot be pickled."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("not me")
+
+
+def refuse_with_a_cause(task: int) -> int:
+    try:
+        raise FragileError("torn")
+    except FragileError as error:
+        raise CaseError("it is torn.", "Copy it anew.") from error
+
+
+def test_a_refusal_leaves_a_worker_without_the_exception_of_a_library() -> None:
+    (done,) = run_tasks(refuse_with_a_cause, [1], ExecuteSettings(on="serial"))
+    assert done.error is not None and str(done.error) == "it is torn. Copy it anew."
+    assert done.error.__cause__ is None
+    assert "FragileError: torn" in done.trace

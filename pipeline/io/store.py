@@ -78,15 +78,24 @@ def published_key(final: Path) -> str | None:
     return _key(final, ("complete",))
 
 
+def published_attributes(final: Path) -> dict[str, Any]:
+    """The ``segflow`` attributes of a published store, empty where there is none."""
+    return _attributes(final, ("complete",))
+
+
 def _key(path: Path, states: tuple[str, ...]) -> str | None:
+    return _attributes(path, states).get("key")
+
+
+def _attributes(path: Path, states: tuple[str, ...]) -> dict[str, Any]:
     try:
         # Asked of every case on every run: the file alone is ten times faster than Zarr.
         attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]["segflow"]
     except (OSError, KeyError, ValueError, TypeError):
-        return None
+        return {}
     if not isinstance(attributes, dict) or attributes.get("status") not in states:
-        return None
-    return attributes.get("key")
+        return {}
+    return attributes
 
 
 def create_array(

@@ -111,6 +111,12 @@ class CaseWork:
     def _publish_if_whole(self) -> None:
         if self.left or self.unpainted:
             return
+        if published_key(self.wanted.case.store) != self.wanted.spec.provenance["volume"]:
+            self.ledger.forget()  # of which voxels its pieces are, nobody knows
+            raise CaseError(
+                "its volume store was rewritten while it was predicted.",
+                "Run the same command again; runs that share ingest.store should not meet.",
+            )
         for companion in self.wanted.companions:
             path = companion.path(self.final)
             if partial_key(path) == self.wanted.spec.key:

@@ -15,5 +15,8 @@ class PublishSettings(BaseModel):
     folder: str | None = None
     """Folder of the versions; null: ``published`` in the run's folder. On the disk of the run a
     version takes no room for voxels: its files are links to those of ``predictions``."""
+    most_removed: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Largest share of the current version's masks that a new version may lack. Beyond it nothing
+    is published: a disk that is not mounted looks like a dataset whose files are gone."""
     keep: Annotated[int, Field(ge=1)] = 7
     """Versions that are kept; older ones are removed. The current one always stays."""

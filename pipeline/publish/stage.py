@@ -6,6 +6,7 @@ is killed in between leaves ``current`` as it was, and the next one goes on.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import CaseError, NothingUsableError
+from pipeline.errors import CaseError, NothingUsableError, SettingsError, StoreError
 from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.files import point, remove_tree, write_json
-from pipeline.io.manifest import read_manifest, read_quarantine
+from pipeline.io.manifest import ManifestRow, QuarantineRow, read_manifest, read_quarantine
 from pipeline.io.mask_store import MaskStore
-from pipeline.io.store import published_key
+from pipeline.io.store import published_attributes, published_key
 from pipeline.model_file import ModelCard
 from pipeline.publish.settings import PublishSettings
 from pipeline.publish.version import (
@@ -33,10 +34,15 @@ from pipeline.publish.version import (
     content_key,
     current_version,
     numbers,
+    read_version,
     version_name,
+    versions_of,
 )
 
+logger = logging.getLogger(__name__)
 STAGE = "publish"
+MANY = 64
+"""Masks above which workers count the labels."""
 COMPANIONS = ("objects", "probabilities")
 UNLINKABLE = (EXDEV, EPERM, ENOTSUP, EMLINK)
 """Errors of file systems that cannot link one file to another."""
@@ -63,7 +69,9 @@ class Publication:
     is_new: bool
     """Whether it differs from the current one."""
     masks: Path
-    """Folder of the masks it is made of."""
+    """Folder of the model's masks."""
+    before: Version | None = None
+    """The current version."""
 
 
 def count_labels(task: MaskToPublish) -> list[int]:
@@ -98,8 +106,9 @@ def plan_publish(
 ) -> Publication:
     """Say what the next version would hold; nothing is written.
 
-    Masks of complete cases that no stage has refused belong to it. Labels of masks that the
-    current version has are not counted again.
+    Masks of complete cases that were not refused belong to it. A case whose prediction has failed
+    tonight keeps the published mask of the same image: that a machine fails takes no mask away.
+    Labels of masks that the current version has are not counted again.
 
     Args:
         execute: Where tasks run.
@@ -113,32 +122,90 @@ def plan_publish(
 
     Raises:
         NothingUsableError: There is no mask.
+        SettingsError: Another run publishes in the folder.
+        StoreError: ``current`` is no link.
     """
-    rows = read_manifest(manifest)
-    reasons = {row.case: f"quarantined: {row.reason}" for row in read_quarantine(quarantine)}
-    reasons |= {row.id: "its files are gone" for row in rows if row.status == "vanished"}
-    keys = {row.id: published_key(masks / f"{row.id}.zarr") for row in rows}
-    used = [row for row in rows if row.status == "complete" and row.id not in reasons]
-    wanted = [(row, key) for row in used if (key := keys[row.id])]
-    if not wanted:
-        raise NothingUsableError(f"{masks} holds no mask to publish: run `segflow predict`")
     before = current_version(folder)
-    counts = _counts([r.id for r, _ in wanted], keys, before, card, masks, execute, progress)
-    made = tuple(
-        PublishedMask(row.id, row.split, key, counts.get(row.id), _companions(masks, row.id))
-        for row, key in wanted
-    )
+    if before is not None and before.run != run_name:
+        raise SettingsError(
+            f"publish.folder {folder} holds versions of run {before.run}: name another for "
+            f"{run_name}"
+        )
+    found = _Masks(read_manifest(manifest), read_quarantine(quarantine), masks, before)
+    counts, unreadable = _counts(found, card, execute, progress)
+    made = found.published(counts, unreadable)
+    if not made:
+        raise NothingUsableError(f"{masks} holds no mask to publish: run `segflow predict`")
     if before is not None and content_key(made) == before.key:
-        return Publication(before, False, masks)
+        return Publication(before, False, masks, before)
     version = Version(
         number=max(numbers(folder), default=0) + 1,
         run=run_name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model={"id": card.model_id, "weights_sha256": card.weights_sha256},
-        classes={c.name: c.label for c in card.plan.label_classes} if counts else {},
+        classes={c.name: c.label for c in card.plan.label_classes} if card.plan.classes else {},
         masks=made,
     )
-    return Publication(_compared(version, before, reasons), True, masks)
+    reasons = found.reasons | unreadable
+    return Publication(_compared(version, before, reasons), True, masks, before)
+
+
+class _Masks:
+    """Which masks a version is made of.
+
+    Args:
+        rows: The cases.
+        refused: The refused ones.
+        masks: Folder of the model's masks.
+        before: The current version.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[ManifestRow],
+        refused: Sequence[QuarantineRow],
+        masks: Path,
+        before: Version | None,
+    ) -> None:
+        self.masks = masks
+        self.before = before
+        self.known = {m.case: m for m in before.masks} if before is not None else {}
+        # That a mask could not be scored says nothing against it.
+        told = {r.case: r for r in refused if r.stage != "score"}
+        self.reasons = {case: f"quarantined: {row.reason}" for case, row in told.items()}
+        self.reasons |= {row.id: "its files are gone" for row in rows if row.status == "vanished"}
+        self.fresh: dict[str, tuple[ManifestRow, str]] = {}
+        self.kept: dict[str, PublishedMask] = {}
+        for row in rows:
+            if row.status != "complete":
+                continue
+            if row.id in self.reasons:
+                self._keep(row, told[row.id])
+                continue
+            about = published_attributes(masks / f"{row.id}.zarr")
+            if about and about.get("volume") == row.key:
+                self.fresh[row.id] = row, about["key"]
+            elif about:
+                self.reasons[row.id] = "its mask is of an earlier image, and no other was made"
+
+    def _keep(self, row: ManifestRow, refused: QuarantineRow) -> None:
+        """Keep the published mask of the same image where prediction alone has failed tonight."""
+        held = self.known.get(row.id)
+        if held is None or self.before is None or refused.stage != "predict":
+            return
+        if held.volume == row.key:
+            self.kept[row.id] = replace(held, kept_from=held.kept_from or self.before.name)
+
+    def published(
+        self, counts: Mapping[str, tuple[int, ...]], unreadable: Mapping[str, str]
+    ) -> tuple[PublishedMask, ...]:
+        """The masks of the version, ordered by case."""
+        made = dict(self.kept)
+        for case, (row, key) in self.fresh.items():
+            if case not in unreadable:
+                beside = _companions(self.masks, case)
+                made[case] = PublishedMask(case, row.split, key, row.key, counts.get(case), beside)
+        return tuple(made[case] for case in sorted(made))
 
 
 def _companions(masks: Path, case: str) -> tuple[str, ...]:
@@ -146,33 +213,35 @@ def _companions(masks: Path, case: str) -> tuple[str, ...]:
 
 
 def _counts(
-    cases: Sequence[str],
-    keys: Mapping[str, str | None],
-    before: Version | None,
-    card: ModelCard,
-    masks: Path,
-    execute: ExecuteSettings,
-    progress: Progress,
-) -> dict[str, tuple[int, ...]]:
-    """Voxels of each label, by case; of a regression nothing."""
+    found: _Masks, card: ModelCard, execute: ExecuteSettings, progress: Progress
+) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Voxels of each label, by case, nothing of a regression; and what cannot be read, and why."""
     classes = len(card.plan.classes)
     if not classes:
-        return {}
-    known = {m.case: m for m in before.masks} if before is not None else {}
+        return {}, {}
     counts = {
         case: counted
-        for case in cases
-        if case in known and known[case].key == keys[case] and (counted := known[case].class_voxels)
+        for case, (_, key) in found.fresh.items()
+        if (held := found.known.get(case)) and held.key == key and (counted := held.class_voxels)
     }
-    tasks = [MaskToPublish(c, masks / f"{c}.zarr", classes) for c in cases if c not in counts]
-    # Labels are read ten times faster than a worker starts.
-    here = execute.model_copy(update={"on": "serial"}) if execute.on == "local" else execute
-    for number, done in enumerate(run_tasks(count_labels, tasks, here), start=1):
+    left = [case for case in found.fresh if case not in counts]
+    tasks = [MaskToPublish(c, found.masks / f"{c}.zarr", classes) for c in left]
+    # Labels of small masks are read faster than a worker starts.
+    many = len(tasks) > MANY and execute.on == "local"
+    place = execute if many or execute.on != "local" else _here(execute)
+    unreadable = {}
+    for number, done in enumerate(run_tasks(count_labels, tasks, place), start=1):
+        case = done.task.case
         if done.row is None:
-            raise NothingUsableError(f"the mask of {done.task.case} is not whole: {done.error}")
-        counts[done.task.case] = tuple(done.row)
-        progress(STAGE, number, len(tasks), done.task.case)
-    return counts
+            unreadable[case] = f"its mask cannot be read, delete {done.task.mask}: {done.error}"
+        else:
+            counts[case] = tuple(done.row)
+        progress(STAGE, number, len(tasks), case)
+    return counts, unreadable
+
+
+def _here(execute: ExecuteSettings) -> ExecuteSettings:
+    return execute.model_copy(update={"on": "serial"})
 
 
 def _compared(version: Version, before: Version | None, reasons: Mapping[str, str]) -> Version:
@@ -198,7 +267,7 @@ def publish(
     """Make a planned version the current one, and remove the oldest beyond ``settings.keep``.
 
     Args:
-        settings: How many versions are kept.
+        settings: How many versions are kept, and how much may go at once.
         publication: What ``plan_publish`` said.
         folder: Of the versions.
         scores: Of the version's masks, for its ``scores.json``.
@@ -206,25 +275,77 @@ def publish(
 
     Returns:
         The version's folder.
+
+    Raises:
+        StoreError: More masks would be gone than the settings allow.
     """
     version = publication.version
     final = folder / version.name
     if publication.is_new:
-        partial = folder / f".{version.name}.partial"
-        remove_tree(partial)
-        total = len(version.masks)
-        for number, mask in enumerate(version.masks, start=1):
-            for place in ("", *mask.companions):
-                store = Path(place) / f"{mask.case}.zarr"
-                link_tree(publication.masks / store, partial / store)
-            progress(STAGE, number, total, mask.case)
-        if scores is not None:
-            write_json(partial / "scores.json", scores)
-        write_json(partial / INDEX, version.to_json())
-        os.replace(partial, final)
+        _refuse_loss(settings, publication)
+        if not _stands(final, version):
+            _build(publication, folder, final, scores, progress)
         point(folder / CURRENT, version.name)
-    _prune(folder, version.number, settings.keep)
+    try:
+        _prune(folder, version, settings.keep)
+    except OSError as error:  # the version stands
+        logger.warning("old versions in %s could not be removed: %s", folder, error)
     return final
+
+
+def _refuse_loss(settings: PublishSettings, publication: Publication) -> None:
+    """Refuse a version that lacks too many masks of the current one."""
+    removed = publication.version.removed
+    held = len(publication.before.masks) if publication.before is not None else 0
+    if len(removed) > max(settings.most_removed * held, 1):
+        case, why = next(iter(removed.items()))
+        raise StoreError(
+            f"{len(removed)} of {held} published masks would be gone ({case}: {why}): see that the "
+            "data is where it was, or set publish.most_removed to 1 if they are to go"
+        )
+
+
+def _stands(final: Path, version: Version) -> bool:
+    """Whether a try before has built this very version."""
+    try:
+        return read_version(final).key == version.key
+    except StoreError:
+        return False
+
+
+def _build(
+    publication: Publication,
+    folder: Path,
+    final: Path,
+    scores: dict[str, Any] | None,
+    progress: Progress,
+) -> None:
+    """Build a version under a temporary name, and give it its own."""
+    version = publication.version
+    partial = folder / f".{version.name}.partial"
+    remove_tree(partial)
+    remove_tree(final)  # of a try before; nothing names it
+    for number, mask in enumerate(version.masks, start=1):
+        source = _source(publication, mask, folder)
+        for place in ("", *mask.companions):
+            store = Path(place) / f"{mask.case}.zarr"
+            link_tree(source / store, partial / store)
+        progress(STAGE, number, len(version.masks), mask.case)
+    if scores is not None:
+        write_json(partial / "scores.json", scores)
+    write_json(partial / INDEX, version.to_json())
+    os.replace(partial, final)
+
+
+def _source(publication: Publication, mask: PublishedMask, folder: Path) -> Path:
+    """Where a mask's files are: in the version before if they are there, on its disk already."""
+    before = publication.before
+    held = {m.case: m for m in before.masks}.get(mask.case) if before is not None else None
+    if before is not None and held is not None:
+        same = (held.key, held.companions) == (mask.key, mask.companions)
+        if same and published_key(folder / before.name / f"{mask.case}.zarr") == mask.key:
+            return folder / before.name
+    return publication.masks
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -248,10 +369,10 @@ def link_tree(source: Path, target: Path) -> None:
                 shutil.copy2(entry.path, place)
 
 
-def _prune(folder: Path, current: int, keep: int) -> None:
-    """Remove the oldest versions beyond a number, and what killed runs have left."""
+def _prune(folder: Path, current: Version, keep: int) -> None:
+    """Remove a run's oldest versions beyond a number, and what killed runs have left."""
     for litter in folder.glob(".v*.partial"):
         remove_tree(litter)
-    for number in numbers(folder)[:-keep]:
-        if number != current:
+    for number in versions_of(folder, current.run)[:-keep]:
+        if number != current.number:
             remove_tree(folder / version_name(number))

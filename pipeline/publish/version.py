@@ -10,6 +10,8 @@ published/
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
-from pipeline.io.files import digest, read_json
+from pipeline.io.files import digest
 
+logger = logging.getLogger(__name__)
 CURRENT, INDEX = "current", "index.json"
 FORMAT = 1
 NAME = re.compile(r"v(\d{4,})")
@@ -34,10 +37,14 @@ class PublishedMask:
     """Of the case."""
     key: str
     """Of the mask, and of all that it follows from, the case's truth included."""
+    volume: str
+    """Key of the case's volume store that it was made from."""
     class_voxels: tuple[int, ...] | None
     """Voxels of each label, from 0; None of a regression."""
     companions: tuple[str, ...] = ()
     """Folders that hold a store of the same name."""
+    kept_from: str = ""
+    """The version whose mask stays, because this night could make none; else nothing."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +114,27 @@ def version_name(number: int) -> str:
 
 def content_key(masks: Sequence[PublishedMask]) -> str:
     """Key of what masks and scores follow from; equal keys need no new version."""
-    return digest([(m.case, m.split, m.key, m.companions) for m in masks])
+    return digest([(m.case, m.split, m.key, m.companions, m.kept_from) for m in masks])
 
 
 def numbers(folder: Path) -> list[int]:
-    """Numbers of the versions that stand in a folder, ascending."""
+    """Numbers that folders of a folder bear in the manner of versions, ascending."""
     if not folder.is_dir():
         return []
     found = (NAME.fullmatch(path.name) for path in folder.iterdir())
     return sorted(int(match[1]) for match in found if match)
+
+
+def versions_of(folder: Path, run_name: str) -> list[int]:
+    """Numbers of the versions that a run has published in a folder, ascending."""
+    return [n for n in numbers(folder) if _is_of(folder / version_name(n), run_name)]
+
+
+def _is_of(path: Path, run_name: str) -> bool:
+    try:
+        return read_version(path).run == run_name
+    except StoreError:
+        return False
 
 
 def read_version(path: Path) -> Version:
@@ -124,12 +143,12 @@ def read_version(path: Path) -> Version:
     Raises:
         StoreError: It is absent, damaged, or of another format.
     """
-    value = read_json(path / INDEX)
     try:
+        value = json.loads((path / INDEX).read_text())
         if value["format"] == FORMAT:
             return Version.from_json(value)
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{path / INDEX} is damaged: delete {path}, then publish again") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path / INDEX} is absent or damaged: publish again") from error
     raise StoreError(
         f"{path / INDEX} is of format {value['format']}, this segflow writes format {FORMAT}: "
         f"move {path.parent} away, then publish again"
@@ -137,6 +156,20 @@ def read_version(path: Path) -> Version:
 
 
 def current_version(folder: Path) -> Version | None:
-    """The version that ``current`` names; None before the first."""
+    """The version that ``current`` names; None before the first, or where its index is damaged.
+
+    Raises:
+        StoreError: ``current`` is no link.
+    """
     pointer = folder / CURRENT
-    return read_version(folder / pointer.readlink()) if pointer.is_symlink() else None
+    if not pointer.is_symlink():
+        if pointer.exists():
+            raise StoreError(
+                f"{pointer} is no link, as a backup makes of one: move it away, then publish again"
+            )
+        return None
+    try:
+        return read_version(folder / pointer.readlink())
+    except StoreError as error:
+        logger.warning("what %s names is not known, all is published anew: %s", pointer, error)
+        return None

@@ -20,7 +20,7 @@ def reference_of(run: RunDir, card: ModelCard) -> Reference:
         run: The run's paths.
         card: Of the model.
     """
-    path = run.promoted / card.model_id / "reference.json"
+    path = run.promoted / f"{card.model_id}.reference.json"
     if path.exists():
         try:
             return Reference.from_json(read_json(path))

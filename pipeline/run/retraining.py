@@ -9,8 +9,7 @@ from typing import Any, Literal, get_args
 from pipeline.errors import NothingUsableError
 from pipeline.execute import Progress, silent
 from pipeline.io.files import read_json
-from pipeline.model_file import read_card
-from pipeline.promotion import Decision, decide, promote, serving_card
+from pipeline.promotion import Decision, decide, promote, serving_card, trained_card
 from pipeline.run.folder import RunDir
 from pipeline.run.reference import reference_of
 from pipeline.run.settings import RunSettings
@@ -66,7 +65,7 @@ def judge(settings: RunSettings, progress: Progress = silent, *, anyway: bool = 
     """
     run = settings.dir
     with run.locked():
-        candidate, serving = read_card(run.trained), serving_card(run.promoted)
+        candidate, serving = trained_card(run.trained), serving_card(run.promoted)
         scores: list[dict[str, Any] | None] = [None, None]
         if serving is not None and serving.weights_sha256 != candidate.weights_sha256:
             sides = {"candidate": run, "serving": run.serving}
@@ -76,9 +75,9 @@ def judge(settings: RunSettings, progress: Progress = silent, *, anyway: bool = 
             decision = replace(
                 decision, promoted=True, reason=f"as asked, though {decision.reason}"
             )
-        promote(run.trained, run.promoted, decision)
-        if decision.promoted:
+        if decision.promoted:  # measured first: a try that fails has promoted nothing
             reference_of(run, candidate)
+        promote(run.trained, run.promoted, decision)
         return decision
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ModelError
-from pipeline.io.files import read_json, read_jsonl
+from pipeline.io.files import read_json, read_jsonl, write_json
 from pipeline.model_file import ModelCard, read_card
 from pipeline.promotion import PromoteSettings, decide, promote, serving_card
 from pipeline.run.night import run_night
@@ -135,6 +135,8 @@ def test_a_worse_model_does_not_serve_unless_told_to(dataset: Dataset) -> None:
     worse = write_model(dataset.folder / "worse", plan, seed=3)
     for suffix in (".pt", ".json"):
         shutil.copyfile(worse.with_suffix(suffix), dataset.run.trained.with_suffix(suffix))
+    trained = dataset.run.checkpoints / "train.json"
+    write_json(trained, read_json(trained) | {"model_id": read_card(worse).model_id})
     bad = dataset.settings.model_copy(
         update={"promote": PromoteSettings(margin=0.0)},
     )
@@ -145,6 +147,7 @@ def test_a_worse_model_does_not_serve_unless_told_to(dataset: Dataset) -> None:
         for suffix in (".pt", ".json"):
             good = dataset.folder / "good" / f"best{suffix}"
             shutil.copyfile(good, dataset.run.trained.with_suffix(suffix))
+        shutil.copyfile(dataset.folder / "good" / "train.json", trained)
         made = judge(bad)
         assert not made.promoted
     serving = serving_card(dataset.run.promoted).model_id

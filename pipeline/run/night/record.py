@@ -50,6 +50,8 @@ class Night:
     """All quarantined cases."""
     publication: Publication | None = None
     """What there is to publish."""
+    told: bool = True
+    """Whether an earlier night has ended well with the version that stands."""
     drift: tuple[Flag, ...] = ()
     """Where tonight's cases do not look like those of the training."""
     scores: dict[str, Any] | None = None
@@ -70,8 +72,8 @@ class Night:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is left to do after the comparison."""
-        return self.publication is not None and not self.publication.is_new
+        """Whether nothing is left to publish, and what stands was told."""
+        return self.publication is not None and not self.publication.is_new and self.told
 
     def sentence(self) -> str:
         """The night in a line."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.drift import Flag, find_drift, measure
 from pipeline.errors import CaseError, ModelError, NothingUsableError, SegflowError, StoreError
@@ -17,7 +17,7 @@ from pipeline.execute import Progress, silent
 from pipeline.io.files import read_json, read_jsonl, remove_tree, write_jsonl
 from pipeline.io.manifest import ManifestRow, read_manifest, read_quarantine
 from pipeline.model_file import ModelCard, read_card
-from pipeline.promotion import decide, now, promote, serving_card
+from pipeline.promotion import decide, now, promote, serving_card, trained_card
 from pipeline.publish import Publication, plan_publish, publish
 from pipeline.run.folder import RunDir
 from pipeline.run.night.record import Night, Refused, counted
@@ -56,9 +56,8 @@ def _first_promotion(settings: RunSettings) -> None:
             f"{run.root} has no model that a night could predict with: train one first, with "
             "`segflow run`"
         )
-    card = read_card(run.trained)
+    card = trained_card(run.trained)
     promote(run.trained, run.promoted, decide(settings.promote, card, None, None, None))
-    reference_of(run, card)
 
 
 def _serving(run: RunDir) -> ModelCard:
@@ -100,7 +99,15 @@ def _compare(night: Night, settings: RunSettings, progress: Progress) -> Night:
     drift = _drift(settings, publication) if publication.is_new else ()
     progress("compare", 1, 1, "")
     refused = _refused(settings.dir, night.started)
-    return replace(night, publication=publication, refused=refused, drift=drift)
+    told = _was_told(settings.dir, publication)
+    return replace(night, publication=publication, refused=refused, drift=drift, told=told)
+
+
+def _was_told(run: RunDir, publication: Publication) -> bool:
+    """Whether a night has ended well with this version: else one was killed after publishing it."""
+    name = publication.version.name
+    nights = read_nights(run)
+    return any(n["version"] == name and n["state"] != "failed" and n["ended"] for n in nights)
 
 
 def _publication(settings: RunSettings, progress: Progress) -> Publication:
@@ -119,12 +126,11 @@ def _publication(settings: RunSettings, progress: Progress) -> Publication:
 
 def _refused(run: RunDir, tonight: str) -> tuple[Refused, ...]:
     """The quarantined cases, each with the night that first met it."""
-    nights = read_jsonl(run.nights)
-    before = (
-        {(r["case"], r["stage"]): r["since"] for r in nights[-1]["quarantined"]} if nights else {}
-    )
+    nights = read_nights(run)
+    known = nights[-1]["quarantined"] if nights else []
+    since = {(row["case"], row["stage"]): row["since"] for row in known}
     return tuple(
-        Refused(r.case, r.stage, r.reason, r.remedy, before.get((r.case, r.stage), tonight))
+        Refused(r.case, r.stage, r.reason, r.remedy, since.get((r.case, r.stage), tonight))
         for r in read_quarantine(run.quarantine)
     )
 
@@ -148,16 +154,17 @@ def _drift(settings: RunSettings, publication: Publication) -> tuple[Flag, ...]:
 
 
 def _score(night: Night, settings: RunSettings, progress: Progress) -> Night:
-    """Score the masks that have truth."""
+    """Score the masks that have truth; a dataset without any is published all the same."""
+    publication = night.publication
+    if publication is None or all(m.split == "unlabelled" for m in publication.version.masks):
+        return night
+    scores = None
     try:
         work_in(settings.dir.serving, "score", settings, progress)
-    except NothingUsableError:  # a dataset without truth is published all the same
-        return night
-    refused, scores = _refused(settings.dir, night.started), read_json(settings.dir.scores)
-    night = replace(night, scores=scores, refused=refused)
-    if any(r.stage == "score" for r in refused):  # masks that cannot be scored are not published
-        night = replace(night, publication=_publication(settings, progress))
-    return night
+        scores = read_json(settings.dir.scores)
+    except NothingUsableError as error:  # no mask could be scored: each case says why
+        logger.warning("no scores: %s", error)
+    return replace(night, scores=scores, refused=_refused(settings.dir, night.started))
 
 
 def _publish(night: Night, settings: RunSettings, progress: Progress) -> Night:
@@ -168,22 +175,7 @@ def _publish(night: Night, settings: RunSettings, progress: Progress) -> Night:
     folder = publish(
         settings.publish, publication, folder=run.published, scores=night.scores, progress=progress
     )
-    remove_superseded(run)
-    return replace(
-        night, published=folder, state="published" if publication.is_new else night.state
-    )
-
-
-def remove_superseded(run: RunDir) -> None:
-    """Remove masks of models that were judged once, and neither serve nor were trained last.
-
-    Published versions keep theirs: a file stays as long as one of its names does. Masks of models
-    that were never put to the test are somebody's own, and stay too.
-    """
-    judged = {row["candidate"] for row in read_jsonl(run.promoted / "history.jsonl")}
-    used = {read_card(path).model_id for path in (run.trained, run.serving.model) if path.exists()}
-    for model_id in judged - used:
-        remove_tree(run.predictions / model_id)
+    return replace(night, published=folder, state="published")
 
 
 def _report(night: Night, settings: RunSettings, progress: Progress) -> Night:
@@ -206,12 +198,16 @@ STEPS: dict[Step, Callable[[Night, RunSettings, Progress], Night]] = {
 def steps_left(night: Night, done: Sequence[Step]) -> list[Step]:
     """The steps still to do: after the comparison none, where nothing has changed.
 
-    A case that was quarantined tonight, with nothing else new, is told by the report alone.
+    A case that was quarantined tonight, with nothing else new, is told by the report alone; one
+    that could not be scored before is tried again.
     """
     left = [step for step in STEPS if step not in done]
-    if "compare" in done and night.is_quiet:
-        return ["report"] if night.newly_refused and "report" in left else []
-    return left
+    if "compare" not in done or not night.is_quiet:
+        return left
+    wanted = ["report"] if night.newly_refused else []
+    if any(r.stage == "score" for r in night.refused) or "score" in done:
+        wanted = ["score", "report"]
+    return [step for step in left if step in wanted]
 
 
 def run_night(
@@ -266,20 +262,58 @@ def step_line(step: Step, night: Night) -> str:
 
 
 def end_night(settings: RunSettings, night: Night) -> Night:
-    """Close a night's row."""
+    """Close a night's row, and tidy up after it."""
     ended = replace(night, ended=now())
     _remember(settings.dir, ended)
+    if ended.published_new:
+        try:
+            remove_superseded(settings.dir, ended)
+        except (OSError, SegflowError) as error:  # what was published stands
+            logger.warning("masks of former models could not be removed: %s", error)
     return ended
 
 
+def remove_superseded(run: RunDir, night: Night) -> None:
+    """Remove masks of models that were judged once, and neither serve nor were trained last.
+
+    Published versions keep theirs: a file stays as long as one of its names does. Masks of models
+    that were never put to the test are somebody's own, and stay too; and all stay while a version
+    holds masks of an earlier one.
+    """
+    if night.publication is None or any(m.kept_from for m in night.publication.version.masks):
+        return
+    judged = {row["candidate"] for row in read_jsonl(run.promoted / "history.jsonl")}
+    used = {read_card(path).model_id for path in (run.trained, run.serving.model) if path.exists()}
+    for model_id in judged - used:
+        remove_tree(run.predictions / model_id)
+
+
 def fail_night(settings: RunSettings, night: Night, error: BaseException) -> Night:
-    """Close the row of a night that an error ended."""
+    """Close the row of a night that an error, or whoever stopped it, has ended."""
     said = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, Exception):
+        said = "it was stopped before its end"
     refused = _refused(settings.dir, night.started)
     return end_night(settings, replace(night, state="failed", error=said, refused=refused))
 
 
+def read_nights(run: RunDir) -> list[dict[str, Any]]:
+    """Rows of the nights; a damaged file is put aside, and costs no night."""
+    try:
+        return read_jsonl(run.nights)
+    except StoreError as error:
+        aside = run.nights.with_suffix(".damaged")
+        run.nights.replace(aside)
+        logger.warning("%s; it is %s now", error, aside)
+        return []
+
+
 def _remember(run: RunDir, night: Night) -> None:
-    """Write the night's row in place of what was written of it before."""
-    others = [row for row in read_jsonl(run.nights) if row["started"] != night.started]
-    write_jsonl(run.nights, [*others[-MOST_NIGHTS:], night.to_json()])
+    """Write the night's row in place of what was written of it before.
+
+    The last row lists all quarantined cases, those before it only what their night has met.
+    """
+    others = [row for row in read_nights(run) if row["started"] != night.started][-MOST_NIGHTS:]
+    for row in others:
+        row["quarantined"] = [r for r in row["quarantined"] if r["since"] == row["started"]]
+    write_jsonl(run.nights, [*others, night.to_json()])
