@@ -125,7 +125,7 @@ def plan_publish(
         SettingsError: Another run publishes in the folder.
         StoreError: ``current`` is no link.
     """
-    before = current_version(folder)
+    before = _before(folder)
     if before is not None and before.run != run_name:
         raise SettingsError(
             f"publish.folder {folder} holds versions of run {before.run}: name another for "
@@ -148,6 +148,17 @@ def plan_publish(
     )
     reasons = found.reasons | unreadable
     return Publication(_compared(version, before, reasons), True, masks, before)
+
+
+def _before(folder: Path) -> Version | None:
+    """The current version; a damaged index costs the comparison with it, and no night."""
+    try:
+        return current_version(folder)
+    except StoreError as error:
+        if not (folder / CURRENT).is_symlink():
+            raise
+        logger.warning("all masks are published anew: %s", error)
+        return None
 
 
 class _Masks:

@@ -11,7 +11,6 @@ published/
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,7 +20,6 @@ from typing import Any
 from pipeline.errors import StoreError
 from pipeline.io.files import digest
 
-logger = logging.getLogger(__name__)
 CURRENT, INDEX = "current", "index.json"
 FORMAT = 1
 NAME = re.compile(r"v(\d{4,})")
@@ -156,10 +154,10 @@ def read_version(path: Path) -> Version:
 
 
 def current_version(folder: Path) -> Version | None:
-    """The version that ``current`` names; None before the first, or where its index is damaged.
+    """The version that ``current`` names; None before the first.
 
     Raises:
-        StoreError: ``current`` is no link.
+        StoreError: ``current`` is no link, or the version's index is damaged.
     """
     pointer = folder / CURRENT
     if not pointer.is_symlink():
@@ -168,8 +166,4 @@ def current_version(folder: Path) -> Version | None:
                 f"{pointer} is no link, as a backup makes of one: move it away, then publish again"
             )
         return None
-    try:
-        return read_version(folder / pointer.readlink())
-    except StoreError as error:
-        logger.warning("what %s names is not known, all is published anew: %s", pointer, error)
-        return None
+    return read_version(folder / pointer.readlink())

@@ -99,7 +99,7 @@ def test_a_damaged_version_does_not_keep_status_from_the_rest(status: Any, discs
     write_json(discs.parent / "run" / "published" / "v0003" / "index.json", {"format": 1})
     lines, night = status()
     assert lines[0].endswith("published [of day 1]")
-    assert "index.json is damaged" in lines[1] and lines[1] == night["problem"]
+    assert "index.json is absent or damaged" in lines[1] and lines[1] == night["problem"]
 
 
 def test_the_report_of_a_run_has_its_nights(segflow: Segflow, discs: Path) -> None:
