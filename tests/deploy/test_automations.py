@@ -117,9 +117,7 @@ def test_alarms_are_about_flows_that_there_are() -> None:
         for text in FLOWS
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef)
-        and any(
-            "flow" in ast.unparse(mark).split("(")[0].split(".") for mark in node.decorator_list
-        )
+        and any(ast.unparse(mark) == "dataset_flow" for mark in node.decorator_list)
     }
     (red,) = [a for a in read_yaml("automations.yaml")["automations"] if "red" in a["name"]]
     assert set(red["trigger"]["match_related"]["prefect.resource.name"]) <= names
