@@ -107,7 +107,7 @@ def test_nights_fire_by_themselves_and_do_exactly_what_came(
     assert dataset.masks().items() >= before.items()
 
 
-def test_of_two_nights_that_start_together_one_steps_aside(
+def test_of_two_nights_that_start_together_one_does_the_work(
     working: Prefect, dataset: Dataset
 ) -> None:
     named = written(dataset)
@@ -115,11 +115,13 @@ def test_of_two_nights_that_start_together_one_steps_aside(
     assert working.segflow("deploy", named).returncode == 0
     for _ in range(2):
         assert working("deployment", "run", "nightly/twice").returncode == 0
+    # The other is cancelled where the two meet, and finds nothing new where it came after all.
     ended = {"COMPLETED", "CANCELLED"}
-    until(lambda: [kind for kind, _ in working.runs("nightly/twice") if kind in ended] != [], 60)
-    until(lambda: {kind for kind, _ in working.runs("nightly/twice")} == ended, 120)
+    until(lambda: len([k for k, _ in working.runs("nightly/twice") if k in ended]) == 2, 180)
+    assert "COMPLETED" in {kind for kind, _ in working.runs("nightly/twice")}
     assert len(dataset.masks()) == CASES
-    assert len(read_jsonl(dataset.run.nights)) == 1
+    states = [row["state"] for row in read_jsonl(dataset.run.nights)]
+    assert states in (["published"], ["published", "nothing new"])
 
 
 def test_a_night_killed_while_it_predicts_ends_with_the_same_bytes(
