@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed
+from prefect.states import Completed
 
 from flows import steps
-from flows.steps import RETRIES, dataset_flow, may_pass
+from flows.steps import RETRIES, alone, dataset_flow, may_pass
 from flows.summary import night_markdown
 from flows.told import name_run, show, tell_published, tell_quarantined
-from pipeline.errors import BusyError
 from pipeline.run import RunSettings
 from pipeline.run.night import (
     STEPS,
@@ -39,12 +36,7 @@ def nightly(settings: RunSettings) -> State[str]:
     Args:
         settings: The run, as in run.yaml.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(settings.dir.locked())
-        except BusyError as error:
-            return Cancelled(message=f"stepped aside: {error}")
-        return _night(settings)
+    return alone(settings, _night)
 
 
 def _night(settings: RunSettings) -> State[str]:

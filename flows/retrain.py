@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed
+from prefect.states import Completed
 
 from flows.stages import run_stage_task
-from flows.steps import RETRIES, dataset_flow, ended, may_pass, step
+from flows.steps import RETRIES, alone, dataset_flow, ended, may_pass, step
 from flows.summary import decision_markdown
 from flows.told import name_run, show
-from pipeline.errors import BusyError
 from pipeline.promotion import Decision
 from pipeline.run import RunSettings
 from pipeline.run.retraining import LEARNING, judge
@@ -30,14 +27,13 @@ def retrain(settings: RunSettings) -> State[str]:
     Args:
         settings: The run, as in run.yaml.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(settings.dir.locked())
-        except BusyError as error:
-            return Cancelled(message=f"stepped aside: {error}")
-        for stage in LEARNING:
-            run_stage_task.with_options(name=stage)(stage, settings)
-        decision = judge_task(settings)
+    return alone(settings, _retrain)
+
+
+def _retrain(settings: RunSettings) -> State[str]:
+    for stage in LEARNING:
+        run_stage_task.with_options(name=stage)(stage, settings)
+    decision = judge_task(settings)
     show(settings.name, decision.sentence, decision_markdown(decision))
     name_run(f"{settings.name}: {'promoted' if decision.promoted else 'kept the former model'}")
     return Completed(message=decision.sentence, data=decision.sentence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from errno import EAGAIN, EBUSY, EHOSTUNREACH, EIO, ENETDOWN, ENETUNREACH, ESTALE, ETIMEDOUT
@@ -17,6 +17,7 @@ from prefect import Flow, flow
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
+from prefect.states import Cancelled
 
 from flows.progress import REFUSED, Thinned, as_line
 from pipeline.errors import BusyError, ExecutionError
@@ -25,6 +26,8 @@ from pipeline.execute import Progress, silent
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
     from prefect.tasks import Task
+
+    from pipeline.run import RunSettings
 
 P = ParamSpec("P")
 Made = TypeVar("Made")
@@ -55,6 +58,16 @@ def prose(docstring: str) -> str:
     """
     paragraphs = inspect.cleandoc(docstring).partition("\n\nArgs:")[0].split("\n\n")
     return "\n\n".join(" ".join(text.split()) for text in paragraphs)
+
+
+def alone(settings: RunSettings, work: Callable[[RunSettings], State[str]]) -> State[str]:
+    """Work on a run while nobody else does; step aside where somebody does."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(settings.dir.locked())
+        except BusyError as error:
+            return Cancelled(message=f"stepped aside: {error}")
+        return work(settings)
 
 
 @dataclass(frozen=True)
