@@ -12,12 +12,13 @@ import os
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from functools import cache
-from queue import Empty, Queue
+from itertools import islice
+from queue import Empty, Queue, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Task = TypeVar("Task")
 Row = TypeVar("Row")
+GPU = "GPU"
+"""Dask's resource of workers that have one."""
 Progress = Callable[[str, int, int, str], None]
 """Called as ``progress(stage, done, total, note)``; total 0: unknown."""
 
@@ -47,14 +50,15 @@ class ExecuteSettings(BaseModel):
 
     on: Annotated[str, Field(pattern=r"^(serial|local|[a-z]+://.+)$")] = "local"
     """``serial`` (this process), ``local`` (Dask workers on this machine), or the address of a
-    Dask scheduler, ``tcp://host:port``."""
+    Dask scheduler, ``tcp://host:port``. Where some of its workers offer the resource ``GPU``
+    (``dask worker --resources GPU=1``), networks run on those alone."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Local Dask workers; null: one per core."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Memory limit of each local worker; null: the machine's memory, divided."""
     timeout_minutes: Annotated[float, Field(gt=0)] = 120.0
-    """How long Dask workers may all be busy without one task that ends, before those left are given
-    up: nothing waits for ever on a worker that hangs."""
+    """How long workers may all be busy without one task that ends, before those left are given up:
+    nothing waits for ever on a worker that hangs."""
 
     @property
     def cores(self) -> int:
@@ -81,6 +85,8 @@ def run_tasks(
     tasks: Sequence[Task],
     settings: ExecuteSettings,
     in_hand: int = 1,
+    *,
+    on_gpu: bool = False,
 ) -> Iterator[Done[Task, Row]]:
     """Run a kernel over tasks and yield each as it ends, in any order.
 
@@ -95,35 +101,63 @@ def run_tasks(
         settings: Where to run.
         in_hand: How many tasks are at work at a time, where they run in this process: threads, for
             kernels that mostly wait for something that they share.
+        on_gpu: Whether a task is for a GPU, where a scheduler has workers that offer one.
 
     Raises:
         ExecutionError: The Dask scheduler cannot be reached.
     """
-    if settings.on == "serial" or len(tasks) <= 1:
-        yield from _run_here(kernel, tasks, in_hand)
-        return
-    yield from _run_on_dask(kernel, tasks, settings)
+    if settings.on != "serial" and len(tasks) > 1:
+        yield from _run_on_dask(kernel, tasks, settings, on_gpu)
+    elif in_hand > 1:
+        yield from _run_in_threads(kernel, tasks, in_hand, settings)
+    else:
+        yield from (_told(_attempt(kernel, task)) for task in tasks)
 
 
-def _run_here(
-    kernel: Callable[[Task], Row], tasks: Sequence[Task], in_hand: int
+def _run_in_threads(
+    kernel: Callable[[Task], Row], tasks: Sequence[Task], in_hand: int, settings: ExecuteSettings
 ) -> Iterator[Done[Task, Row]]:
-    if in_hand == 1 or len(tasks) <= 1:
-        for task in tasks:
-            yield _told(_attempt(kernel, task))
-        return
-    with ThreadPoolExecutor(in_hand) as pool:
-        begun: deque[Future[Done[Task, Row]]] = deque()
-        try:
-            for task in tasks:
-                begun.append(pool.submit(_attempt, kernel, task))
-                if len(begun) == in_hand:
-                    yield _told(begun.popleft().result())
-            while begun:
-                yield _told(begun.popleft().result())
-        finally:
-            for future in begun:
-                future.cancel()
+    """Run tasks in threads that no exit waits for: one may hang on a file system for ever."""
+    orders: SimpleQueue[tuple[Task, Future[Done[Task, Row]]] | None] = SimpleQueue()
+    threads = [Thread(target=_serve, args=(kernel, orders), daemon=True) for _ in range(in_hand)]
+    for thread in threads:
+        thread.start()
+    begun: deque[Future[Done[Task, Row]]] = deque()
+    left, hanging = deque(tasks), False
+    waiting = iter(tasks)
+    try:
+        while left and not hanging:
+            for task in islice(waiting, in_hand - len(begun)):
+                begun.append(Future())
+                orders.put((task, begun[-1]))
+            try:
+                done = begun[0].result(settings.timeout_minutes * 60)
+            except TimeoutError:
+                hanging = True
+            else:
+                begun.popleft()
+                left.popleft()
+                yield _told(done)
+        for task in left:
+            yield Done(task, None, _hanging(settings))
+    finally:
+        for future in begun:
+            future.cancel()
+        for _ in threads:
+            orders.put(None)
+        if not hanging:
+            for thread in threads:
+                thread.join()
+
+
+def _serve(
+    kernel: Callable[[Task], Row],
+    orders: SimpleQueue[tuple[Task, Future[Done[Task, Row]]] | None],
+) -> None:
+    while (order := orders.get()) is not None:
+        task, future = order
+        if future.set_running_or_notify_cancel():
+            future.set_result(_attempt(kernel, task))
 
 
 def _attempt(kernel: Callable[[Task], Row], task: Task) -> Done[Task, Row]:
@@ -167,7 +201,7 @@ def unexpected(error: BaseException) -> CaseError:
 
 
 def _run_on_dask(
-    kernel: Callable[[Task], Row], tasks: Sequence[Task], settings: ExecuteSettings
+    kernel: Callable[[Task], Row], tasks: Sequence[Task], settings: ExecuteSettings, on_gpu: bool
 ) -> Iterator[Done[Task, Row]]:
     from distributed import as_completed
 
@@ -180,7 +214,11 @@ def _run_on_dask(
     # pure=False: two equal tasks are two tasks. Dask tries a task again when its worker dies
     # (distributed.scheduler.allowed-failures); what the kernel raises, _attempt returns, so
     # bad input is never tried again.
-    submitted = [(client.submit(_attempt, kernel, task, pure=False), task) for task in tasks]
+    wanted = {GPU: 1} if on_gpu and _offers_gpu(client) else None
+    submitted = [
+        (client.submit(_attempt, kernel, task, pure=False, resources=wanted), task)
+        for task in tasks
+    ]
     left = {future.key: (future, task) for future, task in submitted}
     ended: Queue[DaskFuture] = Queue()
     waiting = as_completed([future for future, _ in submitted])
@@ -211,6 +249,11 @@ def _run_on_dask(
             yield _told(done)
     finally:
         client.cancel([future for future, _ in left.values()])
+
+
+def _offers_gpu(client: Client) -> bool:
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return any(worker["resources"].get(GPU, 0) >= 1 for worker in workers)
 
 
 def _give_up(client: Client, futures: Sequence[DaskFuture], settings: ExecuteSettings) -> None:

@@ -79,6 +79,46 @@ def test_two_tasks_in_hand_are_two_at_a_time_and_come_in_order():
     assert set(begun) <= {0, 1, 2}
 
 
+def test_a_thread_that_hangs_is_given_up_and_what_ended_is_kept():
+    serial = ExecuteSettings(on="serial", timeout_minutes=0.005)
+    never = threading.Event()
+
+    def hang(task):
+        if task.number == 2:
+            never.wait(60)
+        return task.number
+
+    found = list(run_tasks(hang, [Numbered(n) for n in range(5)], serial, in_hand=2))
+    never.set()
+    assert [d.row for d in found] == [0, 1, None, None, None]
+    assert "no task ended in 0.005 minutes: a worker hangs" in found[2].error.reason
+    assert "execute.timeout_minutes" in found[4].error.remedy
+
+
+def where(task):
+    return task.number, distributed.get_worker().name
+
+
+def test_tasks_for_a_gpu_run_on_the_workers_that_offer_one():
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    workers = {
+        name: {"cls": distributed.Nanny, "options": {"nthreads": 1, "name": name, **offered}}
+        for name, offered in {"plain": {}, "gpu": {"resources": {"GPU": 1}}}.items()
+    }
+    scheduler = {"cls": distributed.Scheduler, "options": {"port": 0, "dashboard": False}}
+    tasks = [Numbered(n) for n in range(6)]
+    with distributed.SpecCluster(workers, scheduler) as cluster:
+        settings = ExecuteSettings(on=cluster.scheduler_address)
+        rows = [d.row for d in run_tasks(where, tasks, settings, on_gpu=True)]
+        assert sorted(rows) == [(n, "gpu") for n in range(6)]
+        assert len(list(run_tasks(where, tasks, settings))) == 6
+    plain = {"plain": workers["plain"]}
+    with distributed.SpecCluster(plain, scheduler) as cluster:
+        settings = ExecuteSettings(on=cluster.scheduler_address)
+        rows = [d.row for d in run_tasks(where, tasks, settings, on_gpu=True)]
+        assert sorted(rows) == [(n, "plain") for n in range(6)]
+
+
 def test_a_full_disk_is_a_sentence():
     error = unexpected(OSError(28, "No space left on device", "/masks/a.zarr"))
     assert error.reason == "the disk is full (/masks/a.zarr)."

@@ -149,7 +149,11 @@ def predict_cases(
     told = _Told(progress, total, ledger / PROGRESS)
     baseline, peak = process_bytes(), 0
     for done in run_tasks(
-        predict_shards, make_tasks(todo, arranged, card.plan, place), place, IN_HAND
+        predict_shards,
+        make_tasks(todo, arranged, card.plan, place),
+        place,
+        IN_HAND,
+        on_gpu=True,
     ):
         for row in done.row or [Labelled.failed(p, done.error) for p in done.task.pieces]:
             work = works[row.final]
