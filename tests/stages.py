@@ -38,6 +38,7 @@ def scored(folder: Path, **settings: Any) -> dict[str, Any]:
         SERIAL,
         model=folder / "best.pt",
         predictions=folder / "predictions",
+        ledger=folder / "ledger",
         path=folder / "scores.json",
         **_places(folder),
     )

@@ -13,7 +13,7 @@ from pipeline.io.ngff import LabelClass
 from pipeline.io.volume_store import VolumeStore
 from pipeline.metrics import class_counts, confusion
 from pipeline.model_file import read_card
-from pipeline.score import summarise
+from pipeline.score.classes import FIGURES, summarise
 from pipeline.space import Window
 from tests.stages import scored
 from tests.trained import small_plan, write_model
@@ -78,40 +78,17 @@ def test_the_headline_is_the_mean_over_classes_of_the_mean_over_held_out_cases(r
 
 
 def test_a_class_absent_from_truth_and_mask_is_counted_and_not_averaged():
-    rows = [
-        {
-            "case": "a",
-            "split": "test",
-            "class": "liver",
-            "dice": 0.5,
-            "iou": 0.4,
-            "precision": 1.0,
-            "recall": 0.3,
-        },
-        {
-            "case": "b",
-            "split": "test",
-            "class": "liver",
-            "dice": None,
-            "iou": None,
-            "precision": None,
-            "recall": None,
-        },
-        {
-            "case": "a",
-            "split": "test",
-            "class": "tumour",
-            "dice": None,
-            "iou": None,
-            "precision": None,
-            "recall": None,
-        },
-    ]
-    found = summarise(rows, CLASSES, "test")
-    assert found["classes"]["liver"]["dice"] == 0.5
-    assert (found["classes"]["liver"]["n_cases"], found["classes"]["liver"]["n_empty"]) == (1, 1)
-    assert found["classes"]["tumour"]["dice"] is None
-    assert found["mean"]["dice"] == 0.5
+    def row(case, name, dice):
+        figures = dict.fromkeys(FIGURES, dice)
+        return {"case": case, "split": "test", "class": name, **figures}
+
+    rows = [row("a", "liver", 0.5), row("b", "liver", None), row("a", "tumour", None)]
+    found = summarise(rows, ("liver", "tumour"), "class")
+    liver, tumour = found["groups"]["liver"], found["groups"]["tumour"]
+    assert liver["dice"] == 0.5
+    assert (liver["n_cases"], liver["n_empty"]) == (1, 1)
+    assert tumour["dice"] is None
+    assert found["mean"] == {"dice": 0.5, "iou": 0.5, "dice_ci": None}
 
 
 def test_a_class_that_the_mask_invents_scores_zero():

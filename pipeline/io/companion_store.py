@@ -145,10 +145,13 @@ class ProbabilityStore(_CompanionStore):
         """What each channel is the probability of."""
         return tuple(self.attributes["channels"])
 
+    def read_stored(self, window: Window) -> NDArray[np.uint8]:
+        """Probabilities of a window as they are stored, (C, *S), 0 to ``CERTAIN``."""
+        return np.asarray(self._array[(slice(None), *window.slices)])
+
     def read(self, window: Window) -> NDArray[np.float32]:
         """Probabilities of a window, (C, *S), 0 to 1."""
-        stored = np.asarray(self._array[(slice(None), *window.slices)])
-        return stored.astype(np.float32) / np.float32(CERTAIN)
+        return self.read_stored(window).astype(np.float32) / np.float32(CERTAIN)
 
 
 class ObjectStore(_CompanionStore):

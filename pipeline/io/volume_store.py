@@ -88,11 +88,30 @@ class VolumeStore:
         """Whether the store holds a truth mask."""
         return self._truth is not None
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of the truth, by label; none of a regression, or where there is no truth."""
+        if self._truth is None or self.target is not None:
+            return ()
+        ome: Any = self.root[LABELS].attrs["ome"]
+        return tuple(p["class"] for p in ome["image-label"]["properties"])
+
     def read(self, window: Window) -> Volume:
         """Voxels and validity of a window inside the volume."""
         array = np.asarray(self._image[(slice(None), *window.slices)])
         valid = self.read_valid(window)
         return Volume(array, self.grid.cropped(window), None if valid.all() else valid)
+
+    def read_level(self, window: Window, level: int, channels: int) -> NDArray[Any]:
+        """Voxels of a window of a pyramid level, (C, *S).
+
+        Args:
+            window: In voxels of the level.
+            level: 0 is the volume itself.
+            channels: How many are read, from the first on.
+        """
+        image = store.array_at(self.root, f"{level}/image")
+        return np.asarray(image[(slice(channels), *window.slices)])
 
     def read_valid(self, window: Window) -> NDArray[np.bool_]:
         """Where a window holds data, (Z, Y, X) or (Y, X)."""
@@ -109,9 +128,10 @@ class VolumeStore:
         if self._truth is None:
             raise StoreError(f"{self.path} holds no truth mask: only labelled cases have one")
         labels = np.asarray(self._truth[window.slices])
-        return np.where(
-            self.read_valid(window), labels, np.asarray(no_label(labels.dtype), labels.dtype)
-        )
+        valid = self.read_valid(window)
+        if valid.all():
+            return labels
+        return np.where(valid, labels, np.asarray(no_label(labels.dtype), labels.dtype))
 
     @property
     def has_instances(self) -> bool:

@@ -204,6 +204,7 @@ def _score(settings: RunSettings, run: RunDir, progress: Progress) -> str:
         quarantine=run.quarantine,
         volumes=run.volumes,
         predictions=run.predictions,
+        ledger=run.ledger,
         path=run.scores,
         progress=progress,
     )

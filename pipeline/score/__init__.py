@@ -1,8 +1,7 @@
 """Masks + truth → exact counts, or sums of errors → Dice or R², and the rest."""
 
-from pipeline.score.classes import summarise
 from pipeline.score.settings import ScoreSettings
 from pipeline.score.stage import score
 from pipeline.score.words import headline
 
-__all__ = ["ScoreSettings", "headline", "score", "summarise"]
+__all__ = ["ScoreSettings", "headline", "score"]

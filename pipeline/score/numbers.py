@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from pipeline.confidence import interval
 from pipeline.metrics import ErrorSums, mean
+from pipeline.score.found import CaseFound
 
 RULES = (
     "Voxels are counted where the truth holds a number and the image has data. Of each case, over "
@@ -15,41 +17,35 @@ RULES = (
     "pooled R² is of all their voxels together."
 )
 FIGURES = ("mae", "mse", "rmse", "r2")
+MEANS = (*FIGURES, "r2_pooled", "mae_ci")
+"""What a run has of its held-out cases together."""
 
 
-def case_row(case: str, split: str, target: str, sums: ErrorSums) -> dict[str, Any]:
+def case_row(found: CaseFound, target: str) -> dict[str, Any]:
     """The row of a case."""
+    sums = found.errors
     figures = {name: getattr(sums, name) for name in FIGURES}
-    return {"case": case, "split": split, "target": target, **figures, "count": sums.count}
+    place = {"case": found.case, "split": found.split, "target": target}
+    return {**place, **figures, "count": sums.count}
 
 
-def summarise_numbers(
-    sums: Mapping[tuple[str, str], ErrorSums], target: str, held_out: str
-) -> dict[str, Any]:
-    """Means over the held-out cases.
+def summarise_numbers(found: Sequence[CaseFound]) -> dict[str, Any]:
+    """Means over cases.
 
     Args:
-        sums: By case and its split, all splits.
-        target: What the numbers are.
-        held_out: The split that is averaged.
+        found: What was measured of each.
 
     Returns:
-        ``mean``, ``targets`` and ``cases`` as scores.json holds them. A target's ``n_cases`` have
-        voxels to score, of which ``n_constant`` have no R²; ``n_empty`` have none.
+        The figures; ``n_cases`` have voxels to score, of which ``n_constant`` have no R²;
+        ``n_empty`` have none.
     """
-    rows = [case_row(case, split, target, s) for (case, split), s in sums.items()]
-    here = [row for row in rows if row["split"] == held_out]
-    means = {name: _mean(here, name) for name in FIGURES}
-    pooled = sum((s for (_, split), s in sums.items() if split == held_out), ErrorSums())
-    means["r2_pooled"] = pooled.r2
-    told = [row for row in here if row["count"]]
-    counts = {
+    told = [case.errors for case in found if case.errors.count]
+    columns = {name: [getattr(sums, name) for sums in told] for name in FIGURES}
+    return {
+        **{name: mean([v for v in column if v is not None]) for name, column in columns.items()},
+        "r2_pooled": sum(told, ErrorSums()).r2,
+        "mae_ci": interval(columns["mae"]),
         "n_cases": len(told),
-        "n_constant": sum(row["r2"] is None for row in told),
-        "n_empty": len(here) - len(told),
+        "n_constant": sum(r2 is None for r2 in columns["r2"]),
+        "n_empty": len(found) - len(told),
     }
-    return {"mean": means, "targets": {target: {**means, **counts}}, "cases": rows}
-
-
-def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    return mean([row[name] for row in rows if row[name] is not None])

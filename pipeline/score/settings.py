@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(min_length=1)]
 
 
 class ScoreSettings(BaseModel):
@@ -14,3 +16,21 @@ class ScoreSettings(BaseModel):
 
     held_out: Literal["test", "val", "train"] = "test"
     """The split whose mean is the run's score; every labelled case is listed all the same."""
+    regions: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = {}
+    """Classes scored as one, by the region's name: ``whole: [kidney, tumour]``."""
+    surfaces: bool = True
+    """Whether the distances between the surfaces of mask and truth are measured: HD95, mean
+    surface distance, normalised surface Dice."""
+    tolerance: Annotated[float, Field(gt=0)] | None = None
+    """Distance up to which surfaces agree in the normalised surface Dice, in the unit of the
+    images' spacing; null: the largest spacing of the plan, which is one voxel along that axis."""
+    reach: Annotated[float, Field(gt=0)] | None = None
+    """Distance up to which surfaces are measured in volumes too large to be searched as a whole,
+    in the same unit; null: 32 of a case's largest voxel sides. What is farther counts as this."""
+    objects: bool | None = None
+    """Whether objects are matched: panoptic quality, F1 and average precision over IoU. Where the
+    truth does not tell objects of a class apart, they are its connected components. null: only
+    where the truth tells them apart."""
+    membrane: Name | None = None
+    """Name of the class that is membrane, as in electron micrographs: the Rand and the warping
+    error of ISBI 2012 are then computed, all other classes being cells. null: they are not."""

@@ -1,114 +1,88 @@
-"""Every mask against its truth, window by window, and the scores written down."""
+"""Every mask against its truth, and the scores written down.
+
+What a case gives stands in the ledger under the key of all that it follows from: what has not
+changed since the last time is not read again.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.errors import CaseError, NothingUsableError
-from pipeline.execute import ExecuteSettings, Progress, run_tasks, silent
+from pipeline.errors import CaseError, NothingUsableError, SettingsError, StoreError
+from pipeline.execute import Done, ExecuteSettings, Progress, run_tasks, silent
 from pipeline.io.files import write_atomic, write_json
+from pipeline.io.ledger import Ledger
 from pipeline.io.manifest import ManifestRow, QuarantineRow, replace_quarantine, usable_cases
 from pipeline.io.mask_store import MaskStore
 from pipeline.io.volume_store import VolumeStore
-from pipeline.metrics import ErrorSums, confusion
 from pipeline.model_file import read_card
 from pipeline.plan_file import Plan
-from pipeline.score import classes, numbers
+from pipeline.score.checks import refuse_unlike
+from pipeline.score.found import CaseFound
+from pipeline.score.measuring import Found, added, measure
 from pipeline.score.settings import ScoreSettings
+from pipeline.score.summary import summarise, tables
+from pipeline.score.tasks import ScoreTask, Wanted, case_tasks
 
 STAGE = "score"
-Counted = NDArray[np.int64] | ErrorSums
-"""A case's confusion matrix, (K, K), truth by row; or the sums of its errors."""
+FEW = 2**28
+"""Voxels below which workers would cost more than they save."""
 
 
-@dataclass(frozen=True)
-class ScoreTask:
-    """One case to score."""
+@dataclass
+class _Work:
+    """What is left to measure, what is known, and what is refused."""
 
-    case: str
-    """Case id."""
-    split: str
-    """Its split."""
-    mask: Path
-    """Its mask store."""
-    volume: Path
-    """Its volume store."""
-    classes: int | None
-    """Number of classes, K; None in a regression."""
+    tasks: list[ScoreTask] = field(default_factory=list)
+    voxels: int = 0
+    known: dict[str, CaseFound] = field(default_factory=dict)
+    refused: list[QuarantineRow] = field(default_factory=list)
+
+    def refuse(self, case: str, error: CaseError) -> None:
+        """Leave a case out."""
+        self.known.pop(case, None)
+        if case not in {row.case for row in self.refused}:
+            self.refused.append(QuarantineRow(case, STAGE, error.reason, error.remedy))
 
 
 def plan_score(
-    rows: Sequence[ManifestRow], volumes: Path, masks: Path, classes: int | None
-) -> list[ScoreTask]:
-    """One task per labelled case whose mask was made."""
-    return [
-        ScoreTask(row.id, row.split, masks / f"{row.id}.zarr", volumes / row.store, classes)
-        for row in rows
-        if row.labelled and (masks / f"{row.id}.zarr").exists()
-    ]
+    rows: Sequence[ManifestRow], volumes: Path, masks: Path, wanted: Wanted, ledger: Ledger
+) -> _Work:
+    """What there is to measure of the labelled cases whose mask was made; no voxel is read."""
+    work = _Work()
+    for row in rows:
+        path = masks / f"{row.id}.zarr"
+        if not (row.labelled and path.exists()):
+            continue
+        try:
+            mask, volume = MaskStore(path), VolumeStore(volumes / row.store)
+            refuse_unlike(mask, volume, wanted.names)
+        except CaseError as error:
+            work.refuse(row.id, error)
+            continue
+        except StoreError as error:
+            work.refuse(row.id, _unreadable(error))
+            continue
+        work.known[row.id] = CaseFound(row.id, row.split, mask.grid)
+        for task in case_tasks(row.id, row.split, mask, volume, wanted):
+            known = ledger.done(task.unit, task.key)
+            if known is None:
+                work.tasks.append(task)
+                work.voxels += prod(mask.grid.shape)
+            else:
+                work.known[row.id].measured[task.measure] = known["found"]
+    return work
 
 
-def count_case(task: ScoreTask) -> Counted:
-    """What a case's figures follow from; memory of one shard at a time.
-
-    Raises:
-        CaseError: Mask and volume are not of the same image or task, or the mask is not finite.
-    """
-    mask, volume = MaskStore(task.mask), VolumeStore(task.volume)
-    _refuse_unlike(task, mask, volume)
-    if task.classes is None:
-        return _errors(mask, volume)
-    total = np.zeros((task.classes, task.classes), np.int64)
-    for window in mask.windows():
-        total += confusion(mask.read(window), volume.read_truth(window), task.classes)
-    return total
-
-
-def _errors(mask: MaskStore, volume: VolumeStore) -> ErrorSums:
-    errors = ErrorSums()
-    for window in mask.windows():
-        errors += ErrorSums.of(mask.read(window), volume.read_truth(window))
-    if not isfinite(errors.squared):
-        raise CaseError(
-            "its mask holds infinity.", "Train again, with smaller steps, and predict again."
-        )
-    return errors
-
-
-def _refuse_unlike(task: ScoreTask, mask: MaskStore, volume: VolumeStore) -> None:
-    if mask.grid.shape != volume.grid.shape:
-        raise CaseError(
-            f"its mask has shape {mask.grid.shape}, its truth {volume.grid.shape}.",
-            "Run `segflow predict` again.",
-        )
-    if _image_sha256(mask.attributes["sources"]) != _image_sha256(volume.sources):
-        raise CaseError(
-            "its mask was made from another version of its image.", "Run `segflow predict` again."
-        )
-    wanted = _content(task.classes is None)
-    for what, target in (("mask", mask.target), ("truth", volume.target)):
-        if (held := _content(target is not None)) != wanted:
-            raise CaseError(
-                f"its {what} holds {held}, the model makes {wanted}.",
-                "See data.task, and run `segflow run` with all its stages.",
-            )
-
-
-def _content(numbers: bool) -> str:
-    return "numbers" if numbers else "classes"
-
-
-def _image_sha256(sources: Sequence[dict[str, Any]]) -> list[str]:
-    return [source["sha256"] for source in sources if source["role"] == "image"]
+def _unreadable(error: StoreError) -> CaseError:
+    return CaseError(f"it cannot be scored: {error}.", "Run `segflow predict` again.")
 
 
 def score(
@@ -120,78 +94,97 @@ def score(
     quarantine: Path,
     volumes: Path,
     predictions: Path,
+    ledger: Path,
     path: Path,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Score the run's masks and write ``scores.json`` and ``scores.csv``.
+    """Score the run's masks and write ``scores.json`` and tables as CSV beside it.
 
     Args:
-        settings: Which split is held out.
+        settings: What is scored, and which split is held out.
         execute: Where tasks run.
         model: Weights whose masks are scored.
         manifest: The cases.
         quarantine: File that cases which cannot be scored are added to.
         volumes: Folder of the volume stores.
         predictions: Folder of the predictions.
+        ledger: Folder of the records of what was measured.
         path: scores.json.
-        progress: Told of every case.
+        progress: Told of every measure.
 
     Returns:
         The content of scores.json.
 
     Raises:
         NothingUsableError: There is no mask of a labelled case, or none could be scored.
+        SettingsError: A region names a class that is not there.
     """
     card = read_card(model)
     masks = predictions / card.model_id
-    known = usable_cases(manifest, None, volumes)
-    tasks = plan_score(known, volumes, masks, len(card.plan.classes) or None)
-    if not tasks:
+    _expect_classes(settings, card.plan)
+    wanted = Wanted.of(settings, card.plan)
+    record = Ledger(ledger / STAGE / f"{card.model_id}.jsonl")
+    work = plan_score(usable_cases(manifest, None, volumes), volumes, masks, wanted, record)
+    if not (work.known or work.refused):
         raise NothingUsableError(f"{masks} holds no mask of a labelled case: run `segflow predict`")
-    counted: dict[str, Counted] = {}
-    refused: list[QuarantineRow] = []
-    for number, done in enumerate(run_tasks(count_case, tasks, _place(execute, tasks)), start=1):
-        note = case = done.task.case
-        if done.row is not None:
-            counted[case] = done.row
-        elif done.error is not None:
-            refused.append(QuarantineRow(case, STAGE, done.error.reason, done.error.remedy))
-            note = f"{case}: quarantined, {done.error.reason}"
-        progress(STAGE, number, len(tasks), note)
-    replace_quarantine(quarantine, STAGE, refused)
-    if not counted:
-        raise NothingUsableError(f"no mask could be scored; {refused[0].case}: {refused[0].reason}")
-    scored = {(t.case, t.split): counted[t.case] for t in tasks if t.case in counted}
-    figures = _figures(scored, card.plan, settings.held_out)
+    _measure(work, _place(execute, work.voxels), record, progress)
+    replace_quarantine(quarantine, STAGE, work.refused)
+    if not work.known:
+        first = work.refused[0]
+        raise NothingUsableError(f"no mask could be scored; {first.case}: {first.reason}")
     result = {"model_id": card.model_id, "task": card.plan.task, "split": settings.held_out}
-    result |= figures
+    result |= summarise(list(work.known.values()), card.plan, wanted, settings.held_out)
     write_json(path, result)
-    write_atomic(path.with_suffix(".csv"), _csv(figures["cases"]).encode())
+    for name, rows in tables(result).items():
+        write_atomic(path.with_name(path.stem + name + ".csv"), _csv(rows).encode())
     return result
 
 
-def _figures(
-    counted: Mapping[tuple[str, str], Counted], plan: Plan, held_out: str
-) -> dict[str, Any]:
-    """Rules, means and rows, of what was counted by case and split."""
-    if plan.target is not None:
-        sums = {place: found for place, found in counted.items() if isinstance(found, ErrorSums)}
-        made = numbers.summarise_numbers(sums, plan.target.name, held_out)
-        return {"rules": numbers.RULES, **made}
-    rows = [
-        row
-        for (case, split), found in counted.items()
-        if not isinstance(found, ErrorSums)
-        for row in classes.class_rows(case, split, found, plan.label_classes)
-    ]
-    made = classes.summarise(rows, plan.label_classes, held_out)
-    return {"rules": classes.RULES, **made}
+def _expect_classes(settings: ScoreSettings, plan: Plan) -> None:
+    names = [c.name for c in plan.classes]
+    named = {f"score.regions.{region}": members for region, members in settings.regions.items()}
+    if settings.membrane is not None:
+        named["score.membrane"] = (settings.membrane,)
+    for key, members in named.items():
+        if strange := [name for name in members if name not in names]:
+            raise SettingsError(
+                f"{key} names {', '.join(strange)}; the model's classes are "
+                f"{', '.join(names) or 'none, as it predicts numbers'}"
+            )
 
 
-def _place(execute: ExecuteSettings, tasks: Sequence[ScoreTask]) -> ExecuteSettings:
-    # Counting a small mask takes milliseconds: workers would cost more than they save.
-    few = sum(np.prod(MaskStore(task.mask).grid.shape) for task in tasks) < 2**28
-    return execute.model_copy(update={"on": "serial"}) if few and execute.on == "local" else execute
+def _measure(work: _Work, execute: ExecuteSettings, record: Ledger, progress: Progress) -> None:
+    """Run the tasks; a measure is recorded when its last part has come."""
+    parts: dict[str, dict[int, Found]] = defaultdict(dict)
+    for number, done in enumerate(run_tasks(measure, work.tasks, execute), start=1):
+        note = _taken(work, done, parts[done.task.unit], record)
+        progress(STAGE, number, len(work.tasks), note)
+
+
+def _taken(
+    work: _Work,
+    done: Done[ScoreTask, Found],
+    parts: dict[int, Found],
+    record: Ledger,
+) -> str:
+    task = done.task
+    if done.error is not None:
+        work.refuse(task.case, done.error)
+        return f"{task.case}: quarantined, {done.error.reason}"
+    assert done.row is not None
+    part, all_parts = task.parts
+    parts[part] = done.row
+    if len(parts) == all_parts:
+        found = added([parts[n] for n in range(all_parts)])
+        record.record(task.unit, task.key, {"found": found})
+        if task.case in work.known:
+            work.known[task.case].measured[task.measure] = found
+    return task.case
+
+
+def _place(execute: ExecuteSettings, voxels: int) -> ExecuteSettings:
+    few = voxels < FEW and execute.on == "local"
+    return execute.model_copy(update={"on": "serial"}) if few else execute
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
