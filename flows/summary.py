@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from pipeline.publish import Version
     from pipeline.run.night import Night
 
-CLASS_COLUMNS = ("class", "Dice", "IoU", "precision", "recall", "cases", "empty")
+FIGURES = {
+    "dice": "Dice",
+    "dice_ci": "95 %",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "hd95": "HD95",
+    "nsd": "surface Dice",
+}
+"""Figures of a class or region by their name in scores.json: what tables call them."""
 TARGET_COLUMNS = ("target", "MAE", "MSE", "RMSE", "R²", "pooled R²", "cases", "without R²")
 MOST_LISTED = 50
 """Refused cases or signs of drift a list shows; all of them stand in a file."""
@@ -89,17 +98,26 @@ def score_table(scores: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str
     """Columns and rows of the held-out figures: by class and their mean, or by target."""
     if scores.get("task") == "regression":
         return TARGET_COLUMNS, _target_rows(scores)
-    return CLASS_COLUMNS, _class_rows(scores)
+    return _class_table(scores)
 
 
-def _class_rows(scores: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
-    for name, found in scores["classes"].items():
-        figures = [_figure(found[key]) for key in ("dice", "iou", "precision", "recall")]
-        rows.append((name, *figures, str(found["n_cases"]), str(found["n_empty"])))
-    mean = [_figure(scores["mean"][key]) for key in ("dice", "iou")]
-    rows.append(("mean", *mean, "", "", "", ""))
-    return rows
+def _class_table(scores: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A row per class, one of their mean, and one per region; figures that none has left out."""
+    groups = [*scores["classes"].items(), ("mean", scores["mean"])]
+    groups += scores.get("regions", {}).items()
+    kept = [name for name in FIGURES if any(g.get(name) is not None for _, g in groups)]
+    kept = kept or ["dice", "iou"]
+    distance = scores.get("units", {}).get("distance", "")
+    named = [f"{FIGURES[n]}, {distance}" if n == "hd95" else FIGURES[n] for n in kept]
+    rows = [
+        (
+            name,
+            *(_figure(found.get(figure), ".4g" if figure == "hd95" else ".4f") for figure in kept),
+            *(str(found.get(count, "")) for count in ("n_cases", "n_empty")),
+        )
+        for name, found in groups
+    ]
+    return ("class", *named, "cases", "empty"), rows
 
 
 def _target_rows(scores: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -112,7 +130,9 @@ def _target_rows(scores: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _figure(value: float | None, form: str = ".4f") -> str:
+def _figure(value: float | Sequence[float] | None, form: str = ".4f") -> str:
+    if isinstance(value, Sequence):
+        return " to ".join(format(end, form) for end in value)
     return "–" if value is None else format(value, form)
 
 

@@ -19,6 +19,10 @@ RULES = (
     "and mask of a case is empty there: counted, not averaged. A class's figure is the mean over "
     "the cases of the held-out split; the headline is the mean over classes. A region is the union "
     "of its classes and does not count in the headline. Volume difference is mask less truth. "
+    "Surface distances run between the centres of voxels at the border of a class and the nearest "
+    "of the other's: HD95 is the larger of both directions' 95th percentiles, MSD the mean of all, "
+    "the surface Dice (NSD) the share within the tolerance, by default a voxel's largest side; a "
+    "class that only one of truth and mask has has a surface Dice of 0 and no distances. "
     "Intervals hold the mean in 95 % of samples drawn anew from the cases (bootstrap, from 6 cases "
     "on)."
 )

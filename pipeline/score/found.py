@@ -12,7 +12,7 @@ from pipeline.metrics import ErrorSums
 from pipeline.score.membranes import MembraneCounts
 from pipeline.score.objects import ObjectCounts
 from pipeline.score.tasks import Measure
-from pipeline.space import Grid
+from pipeline.space import Grid, voxel_size
 
 ML = 1e-3
 """Of a cubic millimetre."""
@@ -67,22 +67,10 @@ class CaseFound:
         return None if counts is None else MembraneCounts(**counts)
 
     def volume(self, voxels: int) -> float:
-        """Size of so many voxels, in the unit of ``size_unit``."""
-        side = abs(float(np.linalg.det(self.grid.matrix[:-1, :-1])))
-        scale = ML if _in_ml(self.grid.unit, len(self.grid.shape)) else 1.0
-        return voxels * (side * scale if self.grid.unit else 1.0)
+        """Size of so many voxels: in ml of a scan, in m² of a scene."""
+        return voxels * voxel_size(self.grid) * (ML if in_ml(self.grid) else 1.0)
 
 
-def size_unit(unit: str | None, ndim: int, symbol: str) -> str:
-    """Unit of volumes and areas: ml of scans, m² of scenes, voxels where there is no unit.
-
-    Args:
-        unit: Of the grids.
-        ndim: Spatial axes.
-        symbol: What it would be called by its unit.
-    """
-    return "ml" if _in_ml(unit, ndim) else symbol
-
-
-def _in_ml(unit: str | None, ndim: int) -> bool:
-    return unit == "millimeter" and ndim == 3
+def in_ml(grid: Grid) -> bool:
+    """Whether volumes on a grid are told in millilitres."""
+    return grid.unit == "millimeter" and len(grid.shape) == 3

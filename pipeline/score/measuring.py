@@ -19,6 +19,7 @@ from pipeline.score.membranes import membrane_counts
 from pipeline.score.objects import object_counts
 from pipeline.score.surfaces import surface_distances
 from pipeline.score.tasks import Measure, ScoreTask, probabilities_of
+from pipeline.space import metric_spacing
 
 Found = dict[str, Any]
 """What a measure gives: JSON values by name."""
@@ -64,16 +65,16 @@ def _errors(task: ScoreTask, mask: MaskStore, volume: VolumeStore) -> ErrorSums:
 
 
 def _surfaces(task: ScoreTask, mask: MaskStore, volume: VolumeStore) -> Found:
-    grid, wanted = mask.grid, task.wanted
+    wanted, spacing = task.wanted, metric_spacing(mask.grid)
     found = surface_distances(
         mask.read,
         volume.read_truth,
-        grid.shape,
-        grid.spacing,
+        mask.grid.shape,
+        spacing,
         wanted.groups,
         wanted.classes,
-        wanted.tolerance,
-        wanted.reach or VOXELS_IN_REACH * max(grid.spacing),
+        wanted.tolerance or max(spacing),
+        wanted.reach or VOXELS_IN_REACH * max(spacing),
     )
     return {name: None if of is None else asdict(of) for name, of in found.items()}
 

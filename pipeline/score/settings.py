@@ -22,8 +22,8 @@ class ScoreSettings(BaseModel):
     """Whether the distances between the surfaces of mask and truth are measured: HD95, mean
     surface distance, normalised surface Dice."""
     tolerance: Annotated[float, Field(gt=0)] | None = None
-    """Distance up to which surfaces agree in the normalised surface Dice, in the unit of the
-    images' spacing; null: the largest spacing of the plan, which is one voxel along that axis."""
+    """Distance up to which surfaces agree in the normalised surface Dice: millimetres of scans,
+    metres of scenes, else voxels; null: a case's largest voxel side."""
     reach: Annotated[float, Field(gt=0)] | None = None
     """Distance up to which surfaces are measured in volumes too large to be searched as a whole,
     in the same unit; null: 32 of a case's largest voxel sides. What is farther counts as this."""

@@ -11,10 +11,11 @@ from pipeline.metrics import mean
 from pipeline.plan_file import Plan
 from pipeline.score import classes, numbers
 from pipeline.score.calibration import summarise_confidence
-from pipeline.score.found import CaseFound, size_unit
+from pipeline.score.found import CaseFound, in_ml
 from pipeline.score.membranes import MembraneCounts
 from pipeline.score.objects import ObjectCounts
 from pipeline.score.tasks import Wanted
+from pipeline.space import metric_axes
 from pipeline.space.grid import SYMBOLS
 
 Scores = dict[str, Any]
@@ -78,7 +79,7 @@ def _of_classes(found: Sequence[CaseFound], plan: Plan, wanted: Wanted, held_out
         "rules": classes.RULES,
         **splits[held_out],
         "splits": splits,
-        "units": _units(plan, wanted),
+        "units": _units(found, wanted),
         "confusion": _confusion(here, plan),
         "objects": _objects(here, wanted),
         "calibration": _calibration(here),
@@ -102,10 +103,16 @@ def _with_members(groups: dict[str, Scores], plan: Plan, wanted: Wanted) -> dict
     }
 
 
-def _units(plan: Plan, wanted: Wanted) -> Scores:
-    symbol = SYMBOLS.get(plan.unit, plan.unit) if plan.unit else "voxels"
-    volume = size_unit(plan.unit, plan.ndim, plan.size_unit)
-    return {"distance": symbol, "volume": volume, "tolerance": wanted.tolerance}
+def _units(found: Sequence[CaseFound], wanted: Wanted) -> Scores:
+    grid = found[0].grid
+    unit = metric_axes(grid)[1]
+    symbol = SYMBOLS.get(unit, unit) if unit else "voxels"
+    size = f"{symbol}{'³' if len(grid.shape) == 3 else '²'}" if unit else "voxels"
+    return {
+        "distance": symbol,
+        "volume": "ml" if in_ml(grid) else size,
+        "tolerance": wanted.tolerance,
+    }
 
 
 def _confusion(found: Sequence[CaseFound], plan: Plan) -> Scores:

@@ -35,8 +35,8 @@ class Wanted:
     """Labels of each region, by name."""
     surfaces: bool
     """Whether distances between surfaces are measured."""
-    tolerance: float
-    """Distance up to which surfaces agree, in the unit of the grids."""
+    tolerance: float | None
+    """Distance up to which surfaces agree; None: a case's largest voxel side."""
     reach: float | None
     """Distance up to which surfaces are measured in large volumes; None: by the voxels."""
     objects: bool | None
@@ -58,7 +58,7 @@ class Wanted:
             scored={c.name: (c.label,) for c in plan.label_classes if not c.background},
             regions=united,
             surfaces=settings.surfaces and not numbers,
-            tolerance=settings.tolerance or max(plan.spacing),
+            tolerance=settings.tolerance,
             reach=settings.reach,
             objects=False if numbers else settings.objects,
             cells=_cells(settings.membrane, names),

@@ -54,8 +54,8 @@ class Counted:
         As numpy.percentile does by default, and MONAI's quantile.
 
         Example:
-            >>> Counted.of(np.array([1.0, 2.0, 2.0, 4.0])).percentile(90)
-            3.4
+            >>> Counted.of(np.array([1.0, 2.0, 2.0, 4.0])).percentile(75)
+            2.5
         """
         ends = np.cumsum(self.count)
         place = percent / 100 * (ends[-1] - 1)

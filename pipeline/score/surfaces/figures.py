@@ -58,7 +58,10 @@ class SurfaceDistances:
         n_mask, n_truth = (side.total for side in sides)
         if not n_mask or not n_truth:
             return cls(None, None, None, 0.0, n_mask, n_truth, reach, n_beyond)
-        within = sum(side.up_to(tolerance * (1 + ROUNDING)) for side in sides)
+        limit = tolerance * (1 + ROUNDING)
+        within = sum(side.up_to(limit) for side in sides)
+        # What counts as the reach is farther.
+        within -= n_beyond if reach is not None and reach <= limit else 0
         return cls(
             max(side.percentile(95) for side in sides),
             max(float(side.value[-1]) for side in sides),

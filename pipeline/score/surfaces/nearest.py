@@ -89,7 +89,7 @@ def _transformed(
         row < 0, sampling=scale, return_distances=False, return_indices=True
     )
     at = tuple(places.T)
-    return row[tuple(axis[at] for axis in nearest)].astype(np.int64)
+    return np.asarray(row[tuple(axis[at] for axis in nearest)], np.int64)
 
 
 def _between(one: Places, other: Places, scale: NDArray[np.float64]) -> NDArray[np.float64]:

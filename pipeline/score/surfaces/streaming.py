@@ -16,7 +16,7 @@ from pipeline.space import Shape, Window
 
 HELD = 2**22
 """Surface voxels of one object, of mask and truth together, that are held at once: 32 MB, and
-about 250 MB while their distances are looked up."""
+about 300 MB while their distances are looked up."""
 Flat = tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]
 """C-order indices in the volume, of mask and truth, box by box."""
 
