@@ -61,7 +61,9 @@ def _of_classes(found: Sequence[CaseFound], plan: Plan, wanted: Wanted, held_out
     }
     by_split = {
         split: {
-            kind: classes.summarise([r for r in rows[kind] if r["split"] == split], names, kind)
+            kind: classes.summarise(
+                [r for r in rows[kind] if r["split"] == split], list(names), kind
+            )
             for kind, names in kinds.items()
         }
         for split in _splits(found, held_out)
@@ -138,7 +140,7 @@ def _objects(found: Sequence[CaseFound], wanted: Wanted) -> Scores | None:
     return {
         name: {
             **_object_figures(counts),
-            "ap_per_case": mean([c[name].ap for c in told if c[name].ap is not None]),
+            "ap_per_case": mean([ap for of_case in told if (ap := of_case[name].ap) is not None]),
             "by_iou": counts.by_iou,
         }
         for name, counts in together.items()
