@@ -94,18 +94,22 @@ def outlook_rows(found: Outlook) -> list[tuple[str, str]]:
     return rows + [("why", tiling.reason)] * bool(tiling.reason)
 
 
-def score_table(scores: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def score_table(
+    scores: dict[str, Any], figures: Sequence[str] = tuple(FIGURES)
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Columns and rows of the held-out figures: by class and their mean, or by target."""
     if scores.get("task") == "regression":
         return TARGET_COLUMNS, _target_rows(scores)
-    return _class_table(scores)
+    return _class_table(scores, figures)
 
 
-def _class_table(scores: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _class_table(
+    scores: dict[str, Any], figures: Sequence[str]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """A row per class, one of their mean, and one per region; figures that none has left out."""
     groups = [*scores["classes"].items(), ("mean", scores["mean"])]
     groups += scores.get("regions", {}).items()
-    kept = [name for name in FIGURES if any(g.get(name) is not None for _, g in groups)]
+    kept = [name for name in figures if any(g.get(name) is not None for _, g in groups)]
     kept = kept or ["dice", "iou"]
     distance = scores.get("units", {}).get("distance", "")
     named = [f"{FIGURES[n]}, {distance}" if n == "hd95" else FIGURES[n] for n in kept]
@@ -150,7 +154,8 @@ def markdown(run: RunDir, last: Stage) -> str:
 
 
 def _held_out(scores: dict[str, Any]) -> str:
-    return "### Held-out cases\n\n" + _table(*score_table(scores))
+    # Prefect cuts wide tables off.
+    return "### Held-out cases\n\n" + _table(*score_table(scores, ("dice", "dice_ci", "iou")))
 
 
 def _quarantined(refused: Sequence[tuple[Refusal, str]], run: RunDir) -> str:
