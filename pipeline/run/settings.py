@@ -76,6 +76,16 @@ class RunSettings(BaseModel):
             raise ValueError(str(error)) from error
         return self
 
+    @model_validator(mode="after")
+    def _scored_classes(self) -> RunSettings:
+        names = {c.name for c in self.data.classes}
+        for key, members in self.score.named_classes.items():
+            if names and (strange := [name for name in members if name not in names]):
+                raise ValueError(
+                    f"{key} names {', '.join(strange)}; data.classes has {', '.join(sorted(names))}"
+                )
+        return self
+
     @property
     def dir(self) -> RunDir:
         """The run's folder."""

@@ -99,7 +99,8 @@ def _explain(error: Any) -> str:
     if error["type"] != "extra_forbidden":
         met = error.get("input")
         shown = f" (given: {met!r})" if isinstance(met, str | int | float | bool) else ""
-        return f"{key}: {error['msg'].removeprefix('Value error, ')}{shown}"
+        said = f"{error['msg'].removeprefix('Value error, ')}{shown}"
+        return f"{key}: {said}" if key else said
     known = _fields(place[:-1])
     close = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
     nearest = ".".join([*place[:-1], close[0]]) if close else None

@@ -34,3 +34,9 @@ class ScoreSettings(BaseModel):
     membrane: Name | None = None
     """Name of the class that is membrane, as in electron micrographs: the Rand and the warping
     error of ISBI 2012 are then computed, all other classes being cells. null: they are not."""
+
+    @property
+    def named_classes(self) -> dict[str, tuple[str, ...]]:
+        """Classes that settings name, by the setting's key."""
+        named = {f"score.regions.{region}": members for region, members in self.regions.items()}
+        return named if self.membrane is None else {**named, "score.membrane": (self.membrane,)}

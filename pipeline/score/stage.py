@@ -142,10 +142,7 @@ def score(
 
 def _expect_classes(settings: ScoreSettings, plan: Plan) -> None:
     names = [c.name for c in plan.classes]
-    named = {f"score.regions.{region}": members for region, members in settings.regions.items()}
-    if settings.membrane is not None:
-        named["score.membrane"] = (settings.membrane,)
-    for key, members in named.items():
+    for key, members in settings.named_classes.items():
         if strange := [name for name in members if name not in names]:
             raise SettingsError(
                 f"{key} names {', '.join(strange)}; the model's classes are "

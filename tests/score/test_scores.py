@@ -14,6 +14,7 @@ from pipeline.io.mask_store import MaskSpec, MaskWriter
 from pipeline.io.ngff import LabelClass
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import read_card
+from pipeline.run import load_settings
 from pipeline.score import tasks
 from pipeline.score.calibration import summarise_confidence
 from pipeline.space import Window
@@ -262,3 +263,13 @@ def test_without_any_mask_there_is_a_sentence(run):
     write_model(run, small_plan(3), seed=9)
     with pytest.raises(NothingUsableError, match="holds no mask of a labelled case"):
         scored(run)
+
+
+def test_a_region_of_no_class_is_refused_before_anything_is_done(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "name: a\ndata: {root: x, layout: pairs, classes: [{name: sky, values: [0]}]}\n"
+        "score: {regions: {whole: [sea]}}\n"
+    )
+    with pytest.raises(SettingsError, match=r"^score.regions.whole names sea; data.classes has sky"):
+        load_settings(path, [])
