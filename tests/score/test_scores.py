@@ -268,7 +268,9 @@ def test_without_any_mask_there_is_a_sentence(run):
 def test_a_region_of_no_class_is_refused_before_anything_is_done(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(
-        "name: a\ndata: {root: x, layout: pairs, classes: [{name: sky, values: [0]}, {name: land, values: [1]}]}\n"
+        "name: a\n"
+        "data: {root: x, layout: pairs, "
+        "classes: [{name: sky, values: [0]}, {name: land, values: [1]}]}\n"
         "score: {regions: {whole: [sea]}}\n"
     )
     with pytest.raises(SettingsError, match=r"regions.whole names sea; data.classes has land, sky"):
