@@ -15,7 +15,7 @@ import typer
 import pipeline
 from flows import commands
 from flows.console import STOPPED, WRONG, say_json, session
-from flows.options import Debug, First, Inputs, Json, Last, Overrides, Settings, StageName
+from flows.options import Debug, ExportTo, First, Inputs, Json, Last, Overrides, Settings, StageName
 
 # Typer has moved its classes between modules; what BadParameter derives from has stayed.
 UsageError: Any = typer.BadParameter.__base__
@@ -201,6 +201,48 @@ _stage_command("score", "Compare masks with truth: exact counts, Dice or R², an
 _stage_command("report", "Make the report: one self-contained HTML page.")
 
 
+@app.command(
+    epilog=examples(
+        "segflow export masks/scan.zarr scan.nii.gz --to nifti",
+        "segflow export runs/x/published/current out --to dicomseg --source data/dicom",
+        "segflow export run.yaml out --to cog",
+    )
+)
+def export(
+    store: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE", help="A mask store, a folder of them, or the run.yaml of a run."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder, to write.")],
+    to: Annotated[ExportTo, typer.Option(help="The format.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(help="Where the original files are: a file, a series, or the dataset."),
+    ] = None,
+    volumes: Annotated[
+        Path | None, typer.Option(help="Folder of the volume stores; none: beside the run.")
+    ] = None,
+    codes: Annotated[
+        Path | None, typer.Option(help="JSON file of what classes are in DICOM's terms.")
+    ] = None,
+    nodata: Annotated[
+        Literal["background", "keep"],
+        typer.Option(help="What voxels without data become: background, or 255 as they are."),
+    ] = "background",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write masks in the formats of the field, exactly where their source lies.
+
+    A STORE of one case gives a file, others a folder of files. A file of that name is replaced.
+    """
+    with session(json, debug) as console:
+        places = (source, volumes, codes)
+        commands.export(store, out, to, places, nodata, console)
+
+
 @app.command(epilog=examples("segflow nightly run.yaml"))
 def nightly(
     path: Settings,
@@ -215,6 +257,24 @@ def nightly(
     """
     with session(json, debug) as console:
         commands.nightly(path, overrides, console)
+
+
+@app.command(
+    epilog=examples("segflow publish run.yaml", "segflow publish run.yaml --set publish.keep=3")
+)
+def publish(
+    path: Settings,
+    overrides: Overrides,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Publish the masks that are there as a version, as a night does.
+
+    Nothing is ingested or predicted: the masks are those that the promoted model has, or the run's
+    trained one before the first promotion. Masks with a place on Earth get STAC items beside them.
+    """
+    with session(json, debug) as console:
+        commands.publish(path, overrides, console)
 
 
 @app.command(
@@ -290,6 +350,103 @@ def status(
     """Say what is done and what is not; reads no voxel."""
     with session(json, debug) as console:
         commands.status(path, overrides, console)
+
+
+@app.command(
+    epilog=examples(
+        "segflow view runs/liver/published/current/liver_07.zarr",
+        "segflow view mask.zarr --image volume.zarr --port 8765 --no-open",
+    )
+)
+def view(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A mask or volume store.")],
+    image: Annotated[
+        Path | None, typer.Option(help="The mask's volume store; none: its run's own.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the browser at Neuroglancer.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look at a mask over its image: serve both on this machine until Ctrl-C.
+
+    Prints links for Neuroglancer and Vizarr, and commands for napari, QGIS and ITK-SNAP. Nobody
+    but programs on this machine can reach the server, and none without the secret in its address.
+    """
+    with session(json, debug) as console:
+        from flows.view import view as work
+
+        work(store, image, port, open_browser, console)
+
+
+@app.command(
+    epilog=examples(
+        "segflow verify run.yaml",
+        "segflow verify runs/liver/predictions/unet-0123456789/liver_07.zarr",
+        "segflow verify published/current --quick --json",
+    )
+)
+def verify(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE_OR_RUN", help="A store, a folder of stores, a run folder or run.yaml."
+        ),
+    ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare metadata and lists of files; read no voxel.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers that read; none: as the run says.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say whether a store, or all of a run, is whole; changes nothing.
+
+    Every stored chunk is decoded and its checksum compared; files that are lost are missed. Exit
+    code 1: something is damaged; 3: all is whole, and cases of the run are quarantined.
+    """
+    with session(json, debug) as console:
+        from flows.verify import verify as work
+
+        work(place, workers, quick, console)
+
+
+@app.command(
+    epilog=examples(
+        "segflow compare runs/unet runs/resnet",
+        "segflow compare run.yaml other.yaml --figure hd95 --most 20",
+        "segflow compare published/v0006 published/v0007 --json",
+    )
+)
+def compare(
+    run_a: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_A", help="A run.yaml, run folder, published version or scores.json."
+        ),
+    ],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The one to judge, likewise.")],
+    figure: Annotated[
+        str | None,
+        typer.Option(help="What to compare: dice, iou, hd95, nsd, mae, …; none: Dice, or MAE."),
+    ] = None,
+    most: Annotated[int, typer.Option(min=0, help="Cases to list that changed most.")] = 5,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say whether run B is better than run A, how surely, and which cases changed most.
+
+    The held-out cases that both have are paired: a Wilcoxon signed-rank test, and a bootstrap
+    interval of the difference.
+    """
+    with session(json, debug) as console:
+        from flows.compare import compare_runs
+
+        compare_runs(run_a, run_b, figure, most, console)
 
 
 @app.command(epilog=examples("segflow doctor"))

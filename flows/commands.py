@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.console import COMPLETE, FAILED, QUARANTINED, Console
-from flows.options import StageName
+from flows.options import ExportTo, StageName
 from pipeline.errors import NothingUsableError, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.run import RunDir, RunSettings
+    from pipeline.run.night import Step
 
 MOST_ROWS = 50
 """Rows a printed table shows of refused cases; all of them stand in a file."""
@@ -191,13 +192,62 @@ def predict_inputs(
     )
 
 
+def export(
+    store: str,
+    out: Path,
+    to: ExportTo,
+    places: tuple[Path | None, Path | None, Path | None],
+    nodata: Literal["background", "keep"],
+    console: Console,
+) -> None:
+    """Export one mask, those of a folder, or those of a run's model."""
+    from pipeline.export import ExportSettings
+    from pipeline.export import export as work
+    from pipeline.io.location import locate
+
+    source, volumes, codes = places
+    settings = ExportSettings(to, nodata, source, volumes, codes)
+    place, execute = locate(store, "STORE"), None
+    if place.suffix in (".yaml", ".yml"):
+        from pipeline.run.exports import masks_of
+
+        place, settings, execute = masks_of(place, settings)
+    found = work(place, out, settings, execute, console.progress)
+    console.stop_bars()
+    _refused_table([(r.case, r.reason, r.remedy) for r in found.refused], None, console)
+    where = f"{_number(found.files, 'file')} in {found.files[0].parent}"
+    last = f"complete: {where}"
+    if found.refused:
+        last = f"complete, {_number(found.refused, 'mask')} refused, listed above; {where}"
+    console.end(
+        found.exit_code,
+        last,
+        files=[str(path) for path in found.files],
+        refused=[{"case": r.case, "reason": r.reason, "remedy": r.remedy} for r in found.refused],
+    )
+
+
+def _number(things: Sequence[object], what: str) -> str:
+    """As ``summary.counted``, without the price of importing a run."""
+    return f"{len(things)} {what}{'s' * (len(things) > 1)}"
+
+
 def nightly(path: Path, overrides: Sequence[str], console: Console) -> None:
     """Run a night here, without Prefect."""
+    _night(path, overrides, "ingest", console)
+
+
+def publish(path: Path, overrides: Sequence[str], console: Console) -> None:
+    """Publish the masks that are there, as a night does."""
+    _night(path, overrides, "compare", console)
+
+
+def _night(path: Path, overrides: Sequence[str], first: Step, console: Console) -> None:
     from pipeline.run import load_settings, outcome
     from pipeline.run.night import run_night
 
     settings = load_settings(path, overrides)
-    night = run_night(settings, console.progress, console.ended)
+    night = run_night(settings, console.progress, console.ended, first)
     run = settings.dir
     if night.publication is not None and night.publication.is_new and night.scores is not None:
         _score_table(run, console)

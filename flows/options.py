@@ -9,6 +9,10 @@ import typer
 
 StageName = Literal["ingest", "plan", "patch", "train", "predict", "score", "report"]
 """``pipeline.run.Stage``, without the price of importing torch for ``--help``."""
+ExportTo = Literal[
+    "nifti", "mha", "nrrd", "dicomseg", "cog", "ometiff", "geojson", "gpkg", "png", "csv"
+]
+"""``pipeline.export.FormatName``, for the same reason."""
 
 Settings = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run's settings.")]
 Overrides = Annotated[

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.drawing.pictures import DIFFERENCE, NO_LABEL, contours, enlarged, greys, png
+from pipeline.drawing.views import View, choose_views
 from pipeline.io.ngff import LabelClass
 from pipeline.report.charts import Series, line_chart, thinned, ticks
-from pipeline.report.pictures import DIFFERENCE, NO_LABEL, contours, enlarged, greys, png
-from pipeline.report.views import View, choose_views
 from pipeline.space import Grid, voxel_grid
 from pipeline.space.grid import as_affine
 

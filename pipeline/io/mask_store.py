@@ -171,9 +171,15 @@ class MaskStore:
         """What the mask holds the numbers of; None: it holds classes."""
         self._mask = store.array_at(self.root, "0/mask")
 
-    def read(self, window: Window) -> NDArray[Any]:
-        """Labels of a window inside the mask; numbers of a regression, NaN where no data."""
-        return np.asarray(self._mask[window.slices])
+    def read(self, window: Window, level: int = 0) -> NDArray[Any]:
+        """Labels of a window inside the mask; numbers of a regression, NaN where no data.
+
+        Args:
+            window: In voxels of the level.
+            level: Of the pyramid; 0 is the mask itself.
+        """
+        mask = self._mask if level == 0 else store.array_at(self.root, f"{level}/mask")
+        return np.asarray(mask[window.slices])
 
     def windows(self) -> list[Window]:
         """Boxes that cover the mask, each whole shards: the cheapest way to read it all."""

@@ -70,7 +70,7 @@ def create_patches(final: Path, spec: PatchSpec) -> None:
         dtype="float16",
         chunks=(1, spec.channels, *spec.shape),
         shards=(*lead, spec.channels, *spec.shape),
-        compressors=store.CODEC,
+        compressors=store.CODECS,
         fill_value=0,
         dimension_names=("n", "c", *axes),
     )
@@ -84,7 +84,7 @@ def create_patches(final: Path, spec: PatchSpec) -> None:
             dtype=dtype,
             chunks=(1, *spec.shape),
             shards=(*lead, *spec.shape),
-            compressors=store.CODEC,
+            compressors=store.CODECS,
             fill_value=fill,
             dimension_names=("n", *axes),
         )

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from pipeline.io import ngff
 from pipeline.io.downsample import Reduce, downsample
 from pipeline.io.layout import Boxes, Layout, choose_layout
-from pipeline.io.store import array_at, create_array, write_shape
+from pipeline.io.store import CODECS, array_at, create_array, write_shape
 from pipeline.space import Grid, Shape, Window, aligned_windows
 
 OVERVIEW_VOXELS = 16 * 2**20
@@ -98,6 +98,7 @@ def _create_level(
             shape=values.shape,
             dtype=values.dtype,
             chunks=values.shape,
+            compressors=CODECS,
             dimension_names=[axis],
             attributes=ngff.coordinate_attributes(grid, axis),
         )

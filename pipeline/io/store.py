@@ -16,17 +16,19 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import FsspecStore
 
 from pipeline.errors import StoreError
 from pipeline.io.files import remove_tree
+from pipeline.io.inventory import file_sizes, inventory
 from pipeline.io.layout import Layout
 from pipeline.io.location import filesystem, is_remote
 from pipeline.space import Shape, Window
 
-CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
+# The checksum lets every reader, whoever's it is, refuse a chunk that the disk has damaged.
+CODECS = (BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec())
 
 
 def partial_path(final: Path) -> Path:
@@ -109,14 +111,14 @@ def create_array(
     *,
     attributes: dict[str, Any] | None = None,
 ) -> zarr.Array[Any]:
-    """An empty array with our codec."""
+    """An empty array with our codecs."""
     return group.create_array(
         name,
         shape=shape,
         dtype=np.dtype(dtype),
         chunks=layout.chunks,
         shards=layout.shards,
-        compressors=CODEC,
+        compressors=CODECS,
         fill_value=fill_value,
         dimension_names=names,
         attributes=attributes,
@@ -161,8 +163,8 @@ def publish(final: Path, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> 
 
     Args:
         final: Where the store is to stand.
-        finish: Receives the store's ``segflow`` attributes and returns them completed; status
-            ``complete`` is added here, last.
+        finish: Receives the store's ``segflow`` attributes and returns them completed; what is
+            ``stored``, and status ``complete``, are added here, last.
     """
     path = partial_path(final)
     if not is_remote(path):
@@ -170,7 +172,8 @@ def publish(final: Path, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> 
             litter.unlink()  # zarr's own temporary files, left by a killed writer
     root = open_group(path, "r+")
     attributes = dict(root.attrs["segflow"])  # type: ignore[arg-type]
-    root.attrs["segflow"] = {**finish(attributes), "status": "complete"}
+    stored = inventory(file_sizes(path))
+    root.attrs["segflow"] = {**finish(attributes), "stored": stored, "status": "complete"}
     _consolidate(root)
     if is_remote(path):
         _move_objects(path, final)

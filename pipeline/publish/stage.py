@@ -26,6 +26,7 @@ from pipeline.io.mask_store import MaskStore
 from pipeline.io.store import published_attributes, published_key
 from pipeline.model_file import ModelCard
 from pipeline.publish.settings import PublishSettings
+from pipeline.publish.stac import item_name, write_collection, write_item
 from pipeline.publish.version import (
     CURRENT,
     INDEX,
@@ -341,9 +342,14 @@ def _build(
         for place in ("", *mask.companions):
             store = Path(place) / f"{mask.case}.zarr"
             link_tree(source / store, partial / store)
+        if (item := source / item_name(mask.case)).is_file():
+            link_file(item, partial / item.name)
+        else:
+            write_item(partial, mask, version)
         progress(STAGE, number, len(version.masks), mask.case)
     if scores is not None:
         write_json(partial / "scores.json", scores)
+    write_collection(partial, version)
     write_json(partial / INDEX, version.to_json())
     os.replace(partial, final)
 
@@ -371,13 +377,18 @@ def link_tree(source: Path, target: Path) -> None:
             place = target / entry.name
             if entry.is_dir():
                 link_tree(Path(entry.path), place)
-                continue
-            try:
-                os.link(entry.path, place)
-            except OSError as error:
-                if error.errno not in UNLINKABLE:
-                    raise
-                shutil.copy2(entry.path, place)
+            else:
+                link_file(Path(entry.path), place)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in UNLINKABLE:
+            raise
+        shutil.copy2(source, target)
 
 
 def _prune(folder: Path, current: Version, keep: int) -> None:

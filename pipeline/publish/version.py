@@ -6,6 +6,7 @@ published/
     index.json         the run, the model, one entry per mask, and what changed since v0006
     scores.json        of this version's masks, where there is truth
     <case>.zarr        mask stores; probabilities/ and objects/ where they are kept
+    <case>.json        STAC items of scenes, and collection.json over them
 """
 
 from __future__ import annotations

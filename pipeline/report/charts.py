@@ -74,11 +74,35 @@ def density_chart(picture: str, limits: tuple[float, float], *, x_label: str, y_
     parts = [_horizontal(up(y), _number(y)) for y in marks]
     parts += [_below(across(x), _number(x)) for x in marks]
     place = f'x="{LEFT}" y="{TOP}" width="{WIDTH - RIGHT - LEFT}" height="{HEIGHT - BOTTOM - TOP}"'
-    parts.append(
-        f'<image href="{picture}" {place} preserveAspectRatio="none" image-rendering="pixelated"/>'
-        f'<line class="tick" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{TOP}"/>'
-    )
+    drawn = 'preserveAspectRatio="none" image-rendering="pixelated"'
+    parts.append(f'<image href="{picture}" {place} {drawn}/>')
+    parts.append(_diagonal())
     return _framed(parts, escape(x_label), escape(y_label))
+
+
+def reliability_chart(
+    points: Sequence[tuple[float, float]], shares: Sequence[tuple[float, float, float]]
+) -> str:
+    """How often what is held for so likely is true, as inline SVG; on the rising line it is so.
+
+    Args:
+        points: Confidence and accuracy, both from 0 to 1, by rising confidence.
+        shares: Lower and upper confidence of a bin, and the part of all voxels in it; bars.
+    """
+    across = _scale((0.0, 1.0), (LEFT, WIDTH - RIGHT))
+    up = _scale((0.0, 1.0), (HEIGHT - BOTTOM, TOP))
+    marks = ticks(0.0, 1.0)
+    parts = [_horizontal(up(y), _number(y)) for y in marks]
+    parts += [_below(across(x), _number(x)) for x in marks]
+    parts += [
+        f'<rect class="share" x="{across(low)}" y="{up(share)}" '
+        f'width="{max(0.5, across(high) - across(low) - 1):.2f}" '
+        f'height="{HEIGHT - BOTTOM - up(share):.2f}"/>'
+        for low, high, share in shares
+    ]
+    parts.append(_diagonal())
+    parts.append(_line(Series("accuracy", tuple(points)), across, up))
+    return _framed(parts, "confidence", "accuracy")
 
 
 def thinned(points: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
@@ -143,6 +167,12 @@ def _below(x: float, text: str) -> str:
     return (
         f'<line class="tick" x1="{x}" x2="{x}" y1="{foot}" y2="{foot + 4}"/>'
         f'<text x="{x}" y="{foot + 17}" text-anchor="middle">{text}</text>'
+    )
+
+
+def _diagonal() -> str:
+    return (
+        f'<line class="tick" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{TOP}"/>'
     )
 
 

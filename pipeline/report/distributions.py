@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.drawing.pictures import png
 from pipeline.errors import StoreError
 from pipeline.io.ngff import COLORS
 from pipeline.report.charts import Series, density_chart, line_chart
 from pipeline.report.facts import Evidence
-from pipeline.report.pictures import png
-from pipeline.report.stores import mask_of, volume_of
+from pipeline.report.stores import mask_of, readable, volume_of
 from pipeline.report.words import count, counted, number
 
 MOST_CASES = 40
@@ -47,12 +47,13 @@ def _pairs(evidence: Evidence, case: str) -> tuple[Values, Values] | None:
     """Truth and prediction of some voxels of a case, (n,) each; None where either is missing."""
     try:
         volume = volume_of(evidence, case)
+        mask, _ = mask_of(evidence, case, volume.grid)
+        if mask is None:
+            return None
+        truth = readable(volume.path, volume.truth_overview).ravel()
+        values = readable(mask.path, mask.overview).ravel()
     except StoreError:
         return None
-    mask, _ = mask_of(evidence, case, volume.grid)
-    if mask is None:
-        return None
-    truth, values = volume.truth_overview().ravel(), mask.overview().ravel()
     known = np.flatnonzero(np.isfinite(truth) & np.isfinite(values))
     picked = known[:: -(-len(known) // MOST_VOXELS) or 1]
     return truth[picked].astype(np.float64), values[picked].astype(np.float64)

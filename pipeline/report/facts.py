@@ -117,6 +117,14 @@ class Evidence:
         """Scored cases of the held-out split, worst first."""
         return [c for c in self.cases if c.split == self.scores["split"]]
 
+    @cached_property
+    def regions(self) -> dict[tuple[str, str], dict[str, float | None]]:
+        """Dice by region, by case and split."""
+        found: dict[tuple[str, str], dict[str, float | None]] = defaultdict(dict)
+        for row in self.scores.get("region_cases") or []:
+            found[row["case"], row["split"]][row["region"]] = row["dice"]
+        return found
+
     @property
     def classes(self) -> tuple[LabelClass, ...]:
         """Classes of the model; none where there is no model."""
@@ -126,6 +134,19 @@ class Evidence:
     def refused(self) -> set[str]:
         """Ids of the quarantined cases."""
         return {row.case for row in self.quarantine}
+
+    @property
+    def failed(self) -> set[str]:
+        """Ids of held-out cases that were taken in and have no score; none before scoring."""
+        if not self.scored:
+            return set()
+        held_out = {row.id for row in self.manifest if row.split == self.scores["split"]}
+        return (held_out & self.complete) - {case.case for case in self.cases}
+
+    @property
+    def vanished(self) -> set[str]:
+        """Ids of the cases whose files are gone."""
+        return {row.id for row in self.manifest if row.status == "vanished"}
 
     @property
     def complete(self) -> set[str]:

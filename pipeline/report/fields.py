@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.drawing.pictures import greys, photograph, png
+from pipeline.drawing.views import View, choose_views
 from pipeline.report.colours import BLUE_RED, VIRIDIS, coloured, gradient
-from pipeline.report.pictures import greys, png
+from pipeline.report.places import marks
 from pipeline.report.planes import CaseArrays, title
-from pipeline.report.views import View, choose_views
 from pipeline.report.words import number
 
 Limits = tuple[float, float]
@@ -38,14 +39,20 @@ def _plane(
     height, width = size = view.size((truth.shape[0], truth.shape[1]))
     image = view.cut(case.image[: len(case.limits)])
     panes = [
-        ("image", png(greys(image, case.limits), size)),
+        ("image", photograph(greys(image, case.limits), size)),
         ("truth", png(coloured(truth, limits, VIRIDIS), size)),
     ]
     if case.prediction is not None and error is not None:
         predicted = coloured(view.cut(case.prediction), limits, VIRIDIS)
         panes.append(("prediction", png(predicted, size)))
         panes.append(("error", png(coloured(view.cut(error), (-most, most), BLUE_RED), size)))
-    return {"title": title(case, view), "width": width, "height": height, "panes": panes}
+    return {
+        "title": title(case, view),
+        "width": width,
+        "height": height,
+        "panes": panes,
+        "marks": marks(case.grid, view, truth.shape[1]),
+    }
 
 
 def _limits(case: CaseArrays) -> Limits:

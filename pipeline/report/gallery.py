@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.io.mask_store import MaskStore
+from pipeline.io.volume_store import VolumeStore
 from pipeline.report.facts import CaseErrors, Evidence, Scored
 from pipeline.report.fields import fields
+from pipeline.report.places import place_in_words
 from pipeline.report.planes import planes, read_arrays
-from pipeline.report.stores import mask_of, volume_of
-from pipeline.report.words import times
+from pipeline.report.stores import mask_of, readable, volume_of
 from pipeline.space import Grid
 
-UNITS = {"millimeter": " mm", "meter": " m", "degree": "°"}
+MOST_CLASSES = 6
+"""Classes whose Dice stands beside a case's name."""
 
 
 def gallery(evidence: Evidence, most: int) -> dict[str, Any]:
@@ -65,34 +68,51 @@ def _why_none(evidence: Evidence, most: int) -> str:
 def _figures(case: Scored) -> dict[str, Any]:
     if isinstance(case, CaseErrors):
         return {"mae": case.mae, "rmse": case.rmse, "r2": case.r2}
-    return {"mean": case.mean, "classes": case.classes if len(case.classes) > 1 else {}}
+    classes = list(case.classes.items())
+    if len(classes) > MOST_CLASSES:  # the lowest say most
+        known = [(value, name) for name, value in classes if value is not None]
+        classes = [(name, value) for value, name in sorted(known)[:MOST_CLASSES]]
+    return {
+        "mean": case.mean,
+        "classes": classes if len(case.classes) > 1 else [],
+        "hidden_classes": len(case.classes) - len(classes),
+    }
 
 
 def _shown(evidence: Evidence, case: Scored, role: str, name: str) -> dict[str, Any]:
     """A case of the gallery: its pictures, or why there are none."""
     shown = {"id": name, "case": case.case, "role": role, **_figures(case)}
     try:
-        volume = volume_of(evidence, case.case)
+        return shown | _pictures(evidence, case.case, name)
     except StoreError as error:
         return shown | {"problem": f"No pictures: {error}", "views": [], "turned": ""}
-    mask, problem = mask_of(evidence, case.case, volume.grid)
-    arrays = read_arrays(volume, mask)
-    drawn = (
-        fields(arrays) if evidence.regression else {"views": planes(arrays, evidence.classes, name)}
-    )
-    return shown | {
-        "problem": problem,
-        **drawn,
-        "grid": _grid_in_words(volume.grid),
-        "turned": _turned(volume.grid),
-    }
 
 
-def _grid_in_words(grid: Grid) -> str:
-    words = f"{times(grid.shape)} voxels ({', '.join(grid.axes)})"
-    if grid.unit is None:
-        return words
-    return f"{words}, {times(grid.spacing, digits=4)}{UNITS.get(grid.unit, f' {grid.unit}')}"
+def _pictures(evidence: Evidence, case: str, name: str) -> dict[str, Any]:
+    """Pictures of truth and prediction; of the truth alone where the mask cannot be read.
+
+    Raises:
+        StoreError: The volume cannot be read.
+    """
+    volume = volume_of(evidence, case)
+    mask, problem = mask_of(evidence, case, volume.grid)
+    try:
+        drawn = _drawn(evidence, volume, mask, name)
+    except StoreError as error:
+        # Where it was the volume that cannot be read, this says so too.
+        drawn = _drawn(evidence, volume, None, name)
+        problem = f"Its mask cannot be shown: {error}"
+    place = place_in_words(volume.grid)
+    return {"problem": problem, **drawn, "place": place, "turned": _turned(volume.grid)}
+
+
+def _drawn(
+    evidence: Evidence, volume: VolumeStore, mask: MaskStore | None, name: str
+) -> dict[str, Any]:
+    arrays = readable(volume.path, lambda: read_arrays(volume, mask))
+    if evidence.regression:
+        return fields(arrays)
+    return {"views": planes(arrays, evidence.classes, name)}
 
 
 def _turned(grid: Grid) -> str:

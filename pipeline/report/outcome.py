@@ -1,4 +1,4 @@
-"""How the run went: the outcome, what to know before trusting the figures, and the figures."""
+"""How the run went: the outcome, and what to know before trusting the figures."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from typing import Any
 from pipeline.report.facts import Evidence
 from pipeline.report.words import counted
 
-MOST_ROWS = 1000
-
 
 def outcome(evidence: Evidence) -> dict[str, Any]:
     """The page's head: outcome, warnings, quarantined cases."""
-    good, bad = len(evidence.complete), len(evidence.refused)
+    good, bad, failed = (
+        len(cases) for cases in (evidence.complete, evidence.refused, evidence.failed)
+    )
+    gone = len(evidence.vanished)
     return {
-        "outcome": {"clean": bool(good) and not bad, "sentence": _sentence(good, bad)},
+        "outcome": {
+            "clean": bool(good) and not bad and not failed,
+            "sentence": _sentence(good, bad, failed),
+            "counts": [
+                ("complete", good - failed, ""),
+                ("quarantined", bad, ""),
+                ("failed", failed, "taken in, but without a score"),
+                *([("vanished", gone, "their files are gone")] if gone else []),
+            ],
+        },
         "regression": evidence.regression,
         "held_out": len({c.case for c in evidence.held_out}),
         "split": evidence.scores["split"],
@@ -23,45 +33,18 @@ def outcome(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def tables(evidence: Evidence) -> dict[str, Any]:
-    """Figures by class and by case, and the page's headline."""
-    scores, cases = evidence.scores, evidence.cases
-    classes = [
-        {"name": name, "color": evidence.color(name), **figures}
-        for name, figures in scores["classes"].items()
-    ]
-    return {
-        "mean_dice": scores["mean"]["dice"],
-        "no_dice": _why_no_dice(evidence),
-        "classes": classes,
-        "averaged": sum(c["dice"] is not None for c in classes),
-        "rules": scores["rules"],
-        "cases": cases[:MOST_ROWS],
-        "hidden_cases": len(cases[MOST_ROWS:]),
-        "several_splits": len({c.split for c in cases}) > 1,
-    }
-
-
-def _sentence(good: int, bad: int) -> str:
+def _sentence(good: int, bad: int, failed: int) -> str:
     if not good + bad:
         return "No case has been taken in yet."
     if not good:
         return f"No usable case: {counted(bad, 'case')} quarantined, none left."
-    if not bad:
+    if not bad and not failed:
         return f"Complete: {counted(good, 'case')}, none quarantined."
-    verb = "is" if bad == 1 else "are"
-    sentence = f"{bad:,} of {counted(good + bad, 'case')} {verb} quarantined"
-    if bad > good:
-        return f"Most cases were refused: {sentence}."
-    return f"Complete, but {sentence}."
-
-
-def _why_no_dice(evidence: Evidence) -> str:
-    if evidence.scores["cases"]:
-        return "no scored class is in truth or mask of any held-out case"
-    if evidence.scored:
-        return "no held-out case has been scored"
-    return "there are no scores yet"
+    lost = [(bad, "is quarantined", "are quarantined"), (failed, "has no score", "have no score")]
+    (number, *words), *more = [(n, *said) for n, *said in lost if n]
+    sentence = f"{number:,} of {counted(good + bad, 'case')} {words[number != 1]}"
+    sentence += "".join(f" and {n:,} {said[n != 1]}" for n, *said in more)
+    return f"Most cases were refused: {sentence}." if bad > good else f"Complete, but {sentence}."
 
 
 def _warnings(evidence: Evidence) -> list[str]:
@@ -73,8 +56,8 @@ def _warnings(evidence: Evidence) -> list[str]:
 def _unscored(evidence: Evidence) -> str:
     split = evidence.scores["split"]
     held_out = {r.id for r in evidence.manifest if r.split == split} & evidence.complete
-    unscored = sorted(held_out - {c.case for c in evidence.cases})
-    if not (evidence.scored and unscored):
+    unscored = sorted(evidence.failed)
+    if not unscored:
         return ""
     names = ", ".join(unscored[:5]) + (" …" if len(unscored) > 5 else "")
     missing = counted(len(unscored), "held-out case")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -23,12 +24,17 @@ def html(page: Mapping[str, Any]) -> str:
         loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined
     )
     words = {"dice": dice, "number": number, "count": count, "counted": counted}
-    environment.filters.update(words, capital=capital, csp_source=_csp_source)
+    environment.filters.update(words, capital=capital, csp_source=_csp_source, json=_json)
     return environment.get_template("page.html").render(page)
 
 
 def _template(name: str) -> str:
     return files("pipeline.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """A value as JSON without blanks; what the template escapes on its way into an attribute."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _csp_source(script: str) -> str:

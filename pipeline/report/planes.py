@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.drawing.bands import Limits, shown_limits
+from pipeline.drawing.pictures import contours, greys, photograph, png
+from pipeline.drawing.views import View, choose_views
 from pipeline.io.mask_store import MaskStore
 from pipeline.io.ngff import LabelClass
 from pipeline.io.volume_store import VolumeStore
-from pipeline.report.pictures import contours, greys, png
-from pipeline.report.views import View, choose_views
+from pipeline.report.places import marks
+from pipeline.report.stores import readable
 from pipeline.space import Grid, Window
 
 # Below this a volume is read whole, above it from its pyramid.
 WHOLE_BYTES = 64 * 2**20
-
-Limits = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,23 @@ def read_arrays(volume: VolumeStore, mask: MaskStore | None) -> CaseArrays:
     Args:
         volume: Image and truth.
         mask: The prediction, on the same grid.
+
+    Raises:
+        StoreError: The mask cannot be read.
     """
-    grid, limits = volume.grid, _limits(volume)
-    if prod(grid.shape) * len(volume.channels) * volume.dtype.itemsize > WHOLE_BYTES:
+    grid, limits = volume.grid, shown_limits(volume)
+    large = prod(grid.shape) * len(volume.channels) * volume.dtype.itemsize > WHOLE_BYTES
+    whole = Window.whole(grid.shape)
+    prediction = None
+    if mask is not None:
+        read = mask.overview if large else partial(mask.read, whole)
+        prediction = readable(mask.path, read)
+    if large:
         image, factors = volume.overview()
-        prediction = None if mask is None else mask.overview()
         truth, grid = volume.truth_overview(), grid.coarser(factors)
         return CaseArrays(image, limits, truth, prediction, grid, factors)
-    window, factors = Window.whole(grid.shape), (1,) * len(grid.shape)
-    prediction = None if mask is None else mask.read(window)
-    image, truth = volume.read(window).array, volume.read_truth(window)
-    return CaseArrays(image, limits, truth, prediction, grid, factors)
+    image, truth = volume.read(whole).array, volume.read_truth(whole)
+    return CaseArrays(image, limits, truth, prediction, grid, (1,) * len(grid.shape))
 
 
 def planes(case: CaseArrays, classes: Sequence[LabelClass], name: str) -> list[dict[str, Any]]:
@@ -90,9 +98,10 @@ def _plane(case: CaseArrays, view: View, classes: Sequence[LabelClass]) -> dict[
         "width": width,
         "height": height,
         "share": f"{truth.shape[1] * view.spacing[1]:.4g}",
-        "image": png(greys(image, case.limits), size),
+        "image": photograph(greys(image, case.limits), size),
         "truth": png(contours(truth, size, classes, width=line)),
         "prediction": overlay,
+        "marks": marks(case.grid, view, truth.shape[1]),
     }
 
 
@@ -103,16 +112,3 @@ def title(case: CaseArrays, view: View) -> str:
     factor = case.factors[view.axis]
     place = view.index * factor + (factor - 1) // 2
     return f"{view.name}, {case.grid.axes[view.axis]} = {place}"
-
-
-def _limits(volume: VolumeStore) -> Limits:
-    """What is black and what is white in each band shown: the 1st and the 99th percentile.
-
-    Three bands are red, green and blue, as are the first three of a scene with more; of other
-    images the first is shown. Colour photographs are shown as they are.
-    """
-    bands = 3 if len(volume.channels) == 3 or (volume.grid.crs and len(volume.channels) > 3) else 1
-    if bands == 3 and volume.dtype == np.uint8 and volume.grid.crs is None:
-        return [(0.0, 255.0)] * 3
-    found = [c["percentiles"] for c in volume.statistics["channels"][:bands]]
-    return [(p["1"], p["99"]) for p in found]

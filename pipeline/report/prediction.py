@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.report.facts import Evidence
-from pipeline.report.words import count, duration, memory, times
+from pipeline.report.words import count, times
 
 BLENDS = {
     "exact": "exact tiles with halo",
@@ -23,7 +23,6 @@ def prediction(evidence: Evidence) -> dict[str, Any]:
 
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    speed = record["voxels"] / record["seconds"] if record["seconds"] else 0.0
     layout = "channels last" if record["channels_last"] else "channels first"
     return [
         ("cases", count(record["cases"])),
@@ -33,11 +32,6 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("processor", f"{record['device']}, {record['precision']}, {layout}"),
         *([("mirror images", "asked about too")] if record.get("mirrored") else []),
         *([("components", record["cleanup"])] if record.get("cleanup") else []),
-        ("memory, estimated", memory(record["estimated_bytes"])),
-        ("memory, measured peak", memory(record["peak_bytes"])),
-        ("time", duration(record["seconds"])),
-        ("throughput", f"{count(speed)} voxels per second"),
-        ("voxels predicted", count(record["voxels"])),
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +11,7 @@ from models import EnsembleSettings
 from pipeline.model_file import ModelCard, versions
 from pipeline.plan_file import Plan
 from pipeline.report.facts import Evidence
-from pipeline.report.words import times
+from pipeline.report.words import counted, memory, times
 
 # Reasons of decisions that the planner does not give reasons for.
 REASONS = {
@@ -22,9 +24,27 @@ REASONS = {
 
 def provenance(evidence: Evidence) -> dict[str, Any]:
     """Facts of the model, and the decisions of its plan; nothing where there is no model."""
+    data = _data(evidence)
     if evidence.card is None:
-        return {"model": [], "plan": []}
-    return {"model": _model(evidence.card), "plan": _decisions(evidence.card.plan)}
+        return {"model": [], "plan": [], "data": data}
+    return {"model": _model(evidence.card), "plan": _decisions(evidence.card.plan), "data": data}
+
+
+def _data(evidence: Evidence) -> list[tuple[str, str]]:
+    """How many cases of which split, and the files that they were made from."""
+    rows = [row for row in evidence.manifest if row.id in evidence.complete]
+    if not rows:
+        return []
+    splits = Counter(row.split for row in rows)
+    sources = [source for row in rows for source in row.sources]
+    said = [("cases", ", ".join(f"{n:,} {split}" for split, n in sorted(splits.items())))]
+    if not sources:
+        return said
+    # One sum for all: it changes when any file does, and not with their order.
+    sums = hashlib.sha256("".join(sorted(s.sha256 for s in sources)).encode()).hexdigest()
+    files = counted(sum(s.files for s in sources), "file")
+    size = memory(sum(s.size for s in sources))
+    return [*said, ("source files", f"{files}, {size}"), ("sha256 of their sha256s", sums)]
 
 
 def _model(card: ModelCard) -> list[tuple[str, str]]:

@@ -5,24 +5,32 @@ Whatever is missing on disk is said on the page; a report is written in any case
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.io.files import read_json, read_jsonl, write_atomic
 from pipeline.io.manifest import read_manifest, read_quarantine
+from pipeline.report.agreement import agreement
+from pipeline.report.case_table import case_table
 from pipeline.report.distributions import distributions
 from pipeline.report.errors import errors
 from pipeline.report.facts import Evidence, read_model, read_scores
 from pipeline.report.gallery import gallery
 from pipeline.report.markdown import markdown
 from pipeline.report.nights import nights as told_nights
-from pipeline.report.outcome import outcome, tables
+from pipeline.report.objects import calibration, membranes, objects
+from pipeline.report.outcome import outcome
+from pipeline.report.pace import pace
 from pipeline.report.page import html
 from pipeline.report.prediction import prediction
 from pipeline.report.provenance import provenance
+from pipeline.report.strips import strips
+from pipeline.report.tables import tables
 from pipeline.report.training import training
 
 
@@ -89,11 +97,41 @@ def report(
         "settings_text": settings_text,
         **outcome(evidence),
         **told_nights(evidence),
-        **(errors(evidence) | distributions(evidence) if evidence.regression else tables(evidence)),
+        **(_numbers(evidence) if evidence.regression else _classes(evidence)),
         **training(evidence),
         **gallery(evidence, settings.cases),
         **prediction(evidence),
+        **pace(evidence),
         **provenance(evidence),
+        "files": _files(scores, path),
     }
     write_atomic(path.with_name("report.md"), markdown(page).encode())
     write_atomic(path, html(page).encode())
+
+
+def _files(scores: Path, page: Path) -> list[tuple[str, str, str]]:
+    """Files for programs as the page links to them: name, place from the page on, what it holds."""
+    found = [
+        (page.with_name("report.md"), "this report for a terminal"),
+        (scores, "all figures"),
+        (scores.with_suffix(".csv"), "a row per case and class"),
+        (scores.with_name(f"{scores.stem}-regions.csv"), "a row per case and region"),
+        (scores.with_name(f"{scores.stem}-objects.csv"), "objects, a row per case and class"),
+    ]
+    # The text is written with the page; scores may be absent.
+    there = [(file, what) for file, what in found if file.suffix == ".md" or file.exists()]
+    return [
+        (file.name, quote(Path(os.path.relpath(file, page.parent)).as_posix()), what)
+        for file, what in there
+    ]
+
+
+def _numbers(evidence: Evidence) -> dict[str, Any]:
+    """What is said of a regression."""
+    return errors(evidence) | distributions(evidence)
+
+
+def _classes(evidence: Evidence) -> dict[str, Any]:
+    """What is said of a segmentation."""
+    told = (tables, case_table, strips, agreement, objects, calibration, membranes)
+    return {key: value for tell in told for key, value in tell(evidence).items()}

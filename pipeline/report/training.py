@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.io.ngff import COLORS
 from pipeline.report.charts import Series, line_chart
 from pipeline.report.facts import Evidence
 from pipeline.report.words import counted
 
 Rows = Mapping[int, Mapping[str, Any]]
+MOST_LINES = 8
+"""Classes that have a line of their own."""
 
 
 def training(evidence: Evidence) -> dict[str, Any]:
@@ -77,10 +80,24 @@ def _dice_curve(evidence: Evidence, val: Rows) -> dict[str, Any]:
     """A line for each class, and over them the mean."""
     by_class = {step: row.get("classes") or {} for step, row in val.items()}
     colors = {name: evidence.color(name) for row in by_class.values() for name in row}
+    if len(colors) > MOST_LINES:
+        return _range_curve(val, by_class)
     series = [_series(name, by_class, name, color) for name, color in colors.items()]
     series.append(_series("mean", val, "dice"))
     curve = _curve("validation Dice", series, caption=_best(val), y_range=(0.0, 1.0))
     return curve | {"classes": [{"name": n, "color": color} for n, color in colors.items()]}
+
+
+def _range_curve(val: Rows, by_class: Rows) -> dict[str, Any]:
+    """The mean, and of each step the lowest and the highest class: more are not told apart."""
+    known = {s: [v for v in row.values() if v is not None] for s, row in by_class.items()}
+    ends = {s: {"lowest": min(of), "highest": max(of)} for s, of in known.items() if of}
+    colors = {"lowest": COLORS[5], "highest": COLORS[4]}
+    series = [_series(name, ends, name, color) for name, color in colors.items()]
+    series.append(_series("mean", val, "dice"))
+    curve = _curve("validation Dice", series, caption=_best(val), y_range=(0.0, 1.0))
+    legend = [{"name": f"{n} class", "color": color} for n, color in colors.items()]
+    return curve | {"classes": legend}
 
 
 def _mean_dice_curve(val: Mapping[str, Rows]) -> dict[str, Any]:

@@ -21,6 +21,21 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
+def measure(value: float | None) -> str:
+    """A length or a volume, so that a column of them lines up; a dash where there is none.
+
+    Example:
+        >>> measure(12345.6), measure(12.345), measure(1.2), measure(-0.5), measure(0.00012)
+        ('12,346', '12.3', '1.20', '-0.500', '0.00012')
+    """
+    if value is None:
+        return "–"
+    size = abs(value)
+    if 0 < size < 0.1:
+        return f"{value:.3g}"
+    return f"{value:,.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
+
+
 def count(value: float | None) -> str:
     """A whole number; a dash where there is none."""
     return "–" if value is None else f"{value:,.0f}"

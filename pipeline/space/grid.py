@@ -126,6 +126,15 @@ class Grid:
         matrix[:-1, -1] = self.index_to_world(window.start)
         return Grid(window.shape, as_affine(matrix), self.unit, self.crs, self.anchor)
 
+    @property
+    def cornered(self) -> Grid:
+        """The same place, a whole index meaning a voxel's first corner."""
+        if self.anchor == "corner":
+            return self
+        matrix = self.matrix.copy()
+        matrix[:-1, -1] = self.index_to_world([-0.5] * len(self.shape))
+        return Grid(self.shape, as_affine(matrix), self.unit, self.crs, "corner")
+
     def coarser(self, factors: Shape) -> Grid:
         """The grid of a pyramid level whose voxels cover ``factors`` voxels of this one.
 

@@ -214,6 +214,7 @@ def run_night(
     settings: RunSettings,
     progress: Progress = silent,
     ended: Callable[[str, str], None] = lambda step, line: None,
+    first: Step = "ingest",
 ) -> Night:
     """A night from its first step to its last, without Prefect.
 
@@ -221,13 +222,15 @@ def run_night(
         settings: The run's.
         progress: Told of every finished task.
         ended: Told of every finished step, with a line.
+        first: The step to begin with; ``compare`` publishes the masks that are there.
 
     Raises:
         BusyError: Another segflow is at work in the run.
         SegflowError: A step cannot end well; what is finished stays finished.
     """
     with settings.dir.locked():
-        night, done = begin_night(settings), list[Step]()
+        steps = list(STEPS)
+        night, done = begin_night(settings), steps[: steps.index(first)]
         try:
             while left := steps_left(night, done):
                 night = STEPS[left[0]](night, settings, progress)

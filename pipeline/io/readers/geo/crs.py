@@ -23,6 +23,32 @@ def same_crs(one: str, other: str) -> bool:
     return one == other or bool(CRS.from_wkt(one) == CRS.from_wkt(other))
 
 
+def wkt_of(code: str) -> str:
+    """A system's WKT, by its name at an authority.
+
+    Args:
+        code: For example ``EPSG:4326``.
+    """
+    return str(CRS.from_string(code).to_wkt())
+
+
+def code_of(crs: str) -> str | None:
+    """A system's name at an authority, ``EPSG:32633``; None where it is none of a list."""
+    authority = CRS.from_wkt(crs).to_authority()
+    return None if authority is None else ":".join(authority)
+
+
+def wkt2_of(crs: str) -> str:
+    """A system's WKT as later programs expect it, ISO 19162:2019."""
+    return str(CRS.from_wkt(crs).to_wkt(version="WKT2_2019"))
+
+
+def metres_in(crs: str) -> float | None:
+    """Metres in the unit of a system, as WKT; None where its unit is no length."""
+    system = CRS.from_wkt(crs)
+    return None if system.is_geographic else float(system.linear_units_factor[1])
+
+
 def to_crs(points: ArrayLike, source: str, target: str) -> NDArray[np.float64]:
     """Points of one system in another, exactly; NaN where the other has no such place.
 

@@ -43,12 +43,17 @@ class View:
         rows, columns = (slice(None, None, -1 if flip else None) for flip in self.flipped)
         return plane[..., rows, columns]
 
-    def size(self, shape: Size) -> Size:
-        """Height and width in pixels at which a plane is drawn, in true proportions."""
+    def size(self, shape: Size, most: int = MOST_SIDE) -> Size:
+        """Height and width in pixels at which a plane is drawn, in true proportions.
+
+        Args:
+            shape: Of the plane.
+            most: Longest side of what is drawn.
+        """
         finest = min(self.spacing)
         true = [n * s / finest for n, s in zip(shape, self.spacing, strict=True)]
         whole = max(1, ceil(LEAST_SIDE / max(true)))
-        factor = min(float(whole), MOST_SIDE / max(true))
+        factor = min(float(whole), most / max(true))
         height, width = (max(1, round(n * factor)) for n in true)
         return height, width
 

@@ -1,4 +1,4 @@
-"""Pictures as PNG in data URIs.
+"""Pictures as data URIs.
 
 The image stands at its own resolution, and over it contours drawn finer than its voxels.
 """
@@ -8,18 +8,20 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from pipeline.drawing.views import Size
 from pipeline.io.ngff import LabelClass
-from pipeline.report.views import Size
 
 NO_LABEL = (128, 128, 128, 150)
 DIFFERENCE = (255, 25, 25, 110)
+LARGE_PIXELS = 2**16
+"""Above this, a colour image is no longer drawn with voxels that the eye can count."""
 
 
 def greys(plane: NDArray[Any], limits: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
@@ -101,10 +103,31 @@ def png(picture: NDArray[np.uint8], size: Size | None = None) -> str:
         picture: (H, W), (H, W, 3) or (H, W, 4).
         size: Height and width to reduce it to where it is larger.
     """
+    return _data_uri(_reduced(picture, size), "PNG", optimize=True)
+
+
+def photograph(picture: NDArray[np.uint8], size: Size) -> str:
+    """An image as a data URI: large ones in colour as JPEG, a sixth of the bytes; others as PNG.
+
+    Args:
+        picture: (H, W) or (H, W, 3).
+        size: Height and width to reduce it to where it is larger.
+    """
+    image = _reduced(picture, size)
+    if image.mode == "RGB" and image.width * image.height > LARGE_PIXELS:
+        return _data_uri(image, "JPEG", quality=90, subsampling=0, optimize=True)
+    return _data_uri(image, "PNG", optimize=True)
+
+
+def _reduced(picture: NDArray[np.uint8], size: Size | None) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(picture))
-    if size is not None and (size[0] < image.height or size[1] < image.width):
-        smaller = (min(size[1], image.width), min(size[0], image.height))
-        image = image.resize(smaller, Image.Resampling.BOX)
+    if size is None or (size[0] >= image.height and size[1] >= image.width):
+        return image
+    smaller = (min(size[1], image.width), min(size[0], image.height))
+    return image.resize(smaller, Image.Resampling.BOX)
+
+
+def _data_uri(image: Image.Image, kind: Literal["PNG", "JPEG"], **options: Any) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,1 @@
+"""Planes of images and masks as pictures, for reports and exports."""
