@@ -156,8 +156,12 @@ def _serve(
 ) -> None:
     while (order := orders.get()) is not None:
         task, future = order
-        if future.set_running_or_notify_cancel():
+        if not future.set_running_or_notify_cancel():
+            continue
+        try:
             future.set_result(_attempt(kernel, task))
+        except BaseException as error:  # not a case's: raised where the result is awaited
+            future.set_exception(error)
 
 
 def _attempt(kernel: Callable[[Task], Row], task: Task) -> Done[Task, Row]:

@@ -95,6 +95,15 @@ def test_a_thread_that_hangs_is_given_up_and_what_ended_is_kept():
     assert "execute.timeout_minutes" in found[4].error.remedy
 
 
+def test_what_ends_a_process_ends_the_run_from_a_thread_too():
+    def leave(task):
+        raise SystemExit(task.number)
+
+    serial = ExecuteSettings(on="serial")
+    with pytest.raises(SystemExit):
+        list(run_tasks(leave, [Numbered(n) for n in range(3)], serial, in_hand=2))
+
+
 def where(task):
     return task.number, distributed.get_worker().name
 

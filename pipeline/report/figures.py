@@ -38,20 +38,21 @@ def overlap_figures() -> list[Figure]:
 
 
 def surface_figures(units: Row) -> list[Figure]:
-    """How far their surfaces lie apart, and how their volumes differ.
+    """How far their surfaces lie apart, and how their sizes differ.
 
     Args:
         units: ``units`` of scores.json.
     """
     distance, volume = units.get("distance"), units.get("volume")
+    size = "area" if str(volume).endswith("²") else "volume"
     tolerance = units.get("tolerance")
     within = "" if tolerance is None else f" at {tolerance:.3g} {distance or ''}".rstrip()
     return [
         Figure("nsd", f"NSD{within}", "share"),
         Figure("hd95", _in("HD95", distance), "measure"),
         Figure("msd", _in("MSD", distance), "measure"),
-        Figure("volume", _in("volume", volume), "measure"),
-        Figure("volume_truth", _in("true volume", volume), "measure"),
+        Figure("volume", _in(size, volume), "measure"),
+        Figure("volume_truth", _in(f"true {size}", volume), "measure"),
         Figure("volume_difference", _in("difference", volume), "measure"),
     ]
 

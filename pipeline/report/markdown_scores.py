@@ -31,7 +31,7 @@ def score_sections(page: Mapping[str, Any]) -> list[str]:
         return []
     parts = ["## Dice per class", _figures(page["overlap"], "class"), plain(page["rules"])]
     named = {
-        "Surfaces and volumes": page["surface"],
+        "Surfaces and sizes": page["surface"],
         "Dice by split": page["by_split"],
         "Objects": page["objects"],
     }
