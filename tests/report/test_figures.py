@@ -193,7 +193,7 @@ def test_the_files_for_programs_lie_where_the_links_say(
 def test_the_terminal_is_told_the_same_figures(tmp_path: Path, scores: dict[str, Any]) -> None:
     written(tmp_path, scores)
     text = (tmp_path / "report" / "report.md").read_text()
-    for title in ("Dice per class", "Surfaces and volumes", "Dice by split", "Objects"):
+    for title in ("Dice per class", "Surfaces and sizes", "Dice by split", "Objects"):
         assert f"\n## {title}\n" in text
     assert f"{scores['classes']['anterior']['nsd']:.4f}" in text
     worst = min(
