@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import cos, floor, isfinite, log10, radians
+from math import floor, isfinite, log10
 
 import numpy as np
 
@@ -13,11 +13,10 @@ from pipeline.io.readers.geo.crs import code_of, to_crs, wkt_of
 from pipeline.report.words import times
 from pipeline.space import Grid
 from pipeline.space.grid import SYMBOLS, TOWARDS
+from pipeline.space.metric import degree_lengths
 
 LONGEST = 0.3
 """Part of a picture's width that a bar takes at most."""
-METRES_PER_DEGREE = 111_195.0
-"""Of latitude, on a sphere of the Earth's mean radius."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def _bar(width: float, grid: Grid) -> tuple[float, str]:
         return 0.0, ""
     unit = SYMBOLS.get(grid.unit, {"micrometer": "µm"}.get(grid.unit, grid.unit))
     if grid.unit == "degree":
-        width, unit = width * METRES_PER_DEGREE * cos(radians(centre(grid)[1])), "m"
+        width, unit = width * degree_lengths(centre(grid)[1])[0], "m"
     if width <= 0:
         return 0.0, ""
     length = round_length(LONGEST * width)
