@@ -32,7 +32,7 @@ from pipeline.score.summary import summarise, tables
 from pipeline.score.tasks import ScoreTask, Wanted, case_tasks
 
 STAGE = "score"
-FEW = 2**28
+FEW = 2**26
 """Voxels below which workers would cost more than they save."""
 
 
