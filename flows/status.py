@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -90,8 +91,13 @@ def read_night(run: RunDir) -> LastNight | None:
     if version is None:
         return night
     # The index, not the rows: a night may publish and then fail at its report.
-    since = sum(row["started"] > version.created for row in nights)
+    since = sum(_second(row["started"]) > _second(version.created) for row in nights)
     return replace(night, version=version.name, published=version.created, nights_since=since)
+
+
+def _second(moment: str) -> datetime:
+    """A moment without what is below a second, which versions do not write down."""
+    return datetime.fromisoformat(moment).replace(microsecond=0)
 
 
 def read_status(settings: RunSettings) -> list[StageStatus]:

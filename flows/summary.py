@@ -108,7 +108,7 @@ def _class_table(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """A row per class, one of their mean, and one per region; figures that none has left out."""
     groups = [*scores["classes"].items(), ("mean", scores["mean"])]
-    groups += scores.get("regions", {}).items()
+    groups += [(f"region {name}", of) for name, of in scores.get("regions", {}).items()]
     kept = [name for name in figures if any(g.get(name) is not None for _, g in groups)]
     kept = kept or ["dice", "iou"]
     distance = scores.get("units", {}).get("distance", "")

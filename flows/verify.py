@@ -17,9 +17,10 @@ MOST_ROWS = 50
 
 def verify(place: str, workers: int | None, quick: bool, console: Console) -> None:
     """Verify a store or a run, print the findings and the verdict."""
-    found = look(
-        locate(place, "STORE_OR_RUN"), workers=workers, read=not quick, progress=console.progress
-    )
+    folder = locate(place, "STORE_OR_RUN")
+    if folder.name in ("", ".."):  # the folder one is in has a name, too
+        folder = folder.absolute().resolve()
+    found = look(folder, workers=workers, read=not quick, progress=console.progress)
     console.stop_bars()
     _print(found.findings, console)
     console.result |= {

@@ -112,6 +112,8 @@ def plan_export(place: Path, out: Path, settings: ExportSettings) -> list[Export
     """
     suffixes = FORMATS[settings.to].suffixes
     read_codes(settings.codes)  # a mistake in them is no mask's
+    if place.name in ("", ".."):  # the folder one is in has no name to call the case by
+        place = place.absolute().resolve()
     if _is_store(place):
         final = out / f"{_case(place)}{suffixes[0]}" if out.is_dir() else out
         _refuse_name(final, settings.to)

@@ -8,11 +8,13 @@ data is stays so: the file's nodata value is the store's.
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy
 from rasterio.windows import Window as RasterWindow
 
@@ -36,9 +38,14 @@ def write(export: Export) -> None:
         CaseError: The mask is a volume.
     """
     needs_scene(export, "GeoTIFF")
-    plain = export.target.with_name("plain.tif")
+    plain = export.target.with_name(f".{export.target.name}")  # never the target's own name
     numbers = export.mask.target is not None
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED=False):
+    with (
+        warnings.catch_warnings(),
+        rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED=False),
+    ):
+        # A picture has no place, and rasterio wonders whether it was forgotten.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         _write_plain(export, plain)
         copy(
             plain,

@@ -23,12 +23,14 @@ RULES = (
     "of the other's: HD95 is the larger of both directions' 95th percentiles, MSD the mean of all, "
     "the surface Dice (NSD) the share within the tolerance, by default a voxel's largest side; a "
     "class that only one of truth and mask has has a surface Dice of 0 and no distances. "
-    "Intervals hold the mean in 95 % of samples drawn anew from the cases (bootstrap, from 6 cases "
-    "on)."
+    "Intervals are those of the mean in 95 % of samples drawn anew from the cases (bootstrap), "
+    "taken further out the fewer cases there are, as Student's t is; from 6 cases on."
 )
 SHARES = ("dice", "iou", "precision", "recall", "specificity")
 VOLUMES = ("volume", "volume_truth", "volume_difference")
 DISTANCES = ("hd95", "msd", "nsd")
+MEASURED = (*VOLUMES, "hd95", "msd")
+"""Figures that have a unit."""
 FIGURES = (*SHARES, *VOLUMES, *DISTANCES)
 """What a class or a region has of a case."""
 
@@ -62,20 +64,23 @@ def _figures(found: CaseFound, group: str, labels: Sequence[int]) -> dict[str, A
     }
 
 
-def summarise(rows: Sequence[dict[str, Any]], names: Sequence[str], kind: str) -> dict[str, Any]:
+def summarise(
+    rows: Sequence[dict[str, Any]], names: Sequence[str], kind: str, comparable: bool = True
+) -> dict[str, Any]:
     """Means over cases, by class or region, and over those.
 
     Args:
         rows: A row per case and class, or region.
         names: Of the classes, or regions.
         kind: ``class`` or ``region``.
+        comparable: Whether all cases are measured in one unit; else lengths and sizes have no mean.
 
     Returns:
         ``mean`` and ``groups``: of each name its figures, the cases averaged and not, and an
         interval of its Dice.
     """
     by_name = {name: [row for row in rows if row[kind] == name] for name in names}
-    groups = {name: _means(here) for name, here in by_name.items()}
+    groups = {name: _means(here, comparable) for name, here in by_name.items()}
     dice = _table(by_name)
     intervals = case_bootstrap(dice)
     for column, group in enumerate(groups.values()):
@@ -87,11 +92,13 @@ def summarise(rows: Sequence[dict[str, Any]], names: Sequence[str], kind: str) -
     return {"mean": {**means, "dice_ci": intervals.mean}, "groups": groups}
 
 
-def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _means(rows: Sequence[Mapping[str, Any]], comparable: bool) -> dict[str, Any]:
     told = [row for row in rows if row["dice"] is not None]
     means = {
         name: mean([row[name] for row in told if row.get(name) is not None]) for name in FIGURES
     }
+    if not comparable:
+        means |= dict.fromkeys(MEASURED)
     one_sided = sum(row.get("nsd") is not None and row.get("hd95") is None for row in told)
     return {
         **means,

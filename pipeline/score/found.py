@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.io.readers.geo.lengths import metric_axes, voxel_size
 from pipeline.metrics import ErrorSums
 from pipeline.score.membranes import MembraneCounts
 from pipeline.score.objects import ObjectCounts
 from pipeline.score.tasks import Measure
-from pipeline.space import Grid, voxel_size
+from pipeline.space import Grid
 
 ML = 1e-3
 """Of a cubic millimetre."""
@@ -66,11 +67,16 @@ class CaseFound:
         counts = self.measured.get("membranes")
         return None if counts is None else MembraneCounts(**counts)
 
+    @property
+    def unit(self) -> str | None:
+        """Unit of its lengths; None: voxels."""
+        return metric_axes(self.grid)[1]
+
+    @property
+    def in_ml(self) -> bool:
+        """Whether its volumes are told in millilitres."""
+        return self.unit == "millimeter" and len(self.grid.shape) == 3
+
     def volume(self, voxels: int) -> float:
         """Size of so many voxels: in ml of a scan, in m² of a scene."""
-        return voxels * voxel_size(self.grid) * (ML if in_ml(self.grid) else 1.0)
-
-
-def in_ml(grid: Grid) -> bool:
-    """Whether volumes on a grid are told in millilitres."""
-    return grid.unit == "millimeter" and len(grid.shape) == 3
+        return voxels * voxel_size(self.grid) * (ML if self.in_ml else 1.0)

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.errors import CaseError
 from pipeline.io.companion_store import Companion, ObjectStore
 from pipeline.io.mask_store import MaskStore
+from pipeline.io.readers.geo.lengths import metric_spacing
 from pipeline.io.volume_store import VolumeStore
 from pipeline.metrics import ErrorSums, confusion
 from pipeline.score.calibration import confidence_counts, names_classes
@@ -19,7 +20,6 @@ from pipeline.score.membranes import membrane_counts
 from pipeline.score.objects import object_counts
 from pipeline.score.surfaces import surface_distances
 from pipeline.score.tasks import Measure, ScoreTask, probabilities_of
-from pipeline.space import metric_spacing
 
 Found = dict[str, Any]
 """What a measure gives: JSON values by name."""

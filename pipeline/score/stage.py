@@ -124,7 +124,8 @@ def score(
     _expect_classes(settings, card.plan)
     wanted = Wanted.of(settings, card.plan)
     record = Ledger(ledger / STAGE / f"{card.model_id}.jsonl")
-    work = plan_score(usable_cases(manifest, None, volumes), volumes, masks, wanted, record)
+    rows = usable_cases(manifest, None, volumes)
+    work = plan_score(rows, volumes, masks, wanted, record)
     if not (work.known or work.refused):
         raise NothingUsableError(f"{masks} holds no mask of a labelled case: run `segflow predict`")
     _measure(work, _place(execute, work.voxels), record, progress)
@@ -133,10 +134,15 @@ def score(
         first = work.refused[0]
         raise NothingUsableError(f"no mask could be scored; {first.case}: {first.reason}")
     result = {"model_id": card.model_id, "task": card.plan.task, "split": settings.held_out}
+    result["unscored"] = [
+        row.id
+        for row in rows
+        if row.labelled and row.split == settings.held_out and row.id not in work.known
+    ]
     result |= summarise(list(work.known.values()), card.plan, wanted, settings.held_out)
     write_json(path, result)
-    for name, rows in tables(result).items():
-        write_atomic(path.with_name(path.stem + name + ".csv"), _csv(rows).encode())
+    for name, table in tables(result).items():
+        write_atomic(path.with_name(path.stem + name + ".csv"), _csv(table).encode())
     return result
 
 

@@ -11,11 +11,10 @@ from pipeline.metrics import mean
 from pipeline.plan_file import Plan
 from pipeline.score import classes, numbers
 from pipeline.score.calibration import summarise_confidence
-from pipeline.score.found import CaseFound, in_ml
+from pipeline.score.found import CaseFound
 from pipeline.score.membranes import MembraneCounts
 from pipeline.score.objects import ObjectCounts
 from pipeline.score.tasks import Wanted
-from pipeline.space import metric_axes
 from pipeline.space.grid import SYMBOLS
 
 Scores = dict[str, Any]
@@ -59,10 +58,12 @@ def _of_classes(found: Sequence[CaseFound], plan: Plan, wanted: Wanted, held_out
         kind: [row for case in found for row in classes.case_rows(case, kind, groups)]
         for kind, groups in kinds.items()
     }
+    units = _units(found, wanted)
+    comparable = units["distance"] is not None
     by_split = {
         split: {
             kind: classes.summarise(
-                [r for r in rows[kind] if r["split"] == split], list(names), kind
+                [r for r in rows[kind] if r["split"] == split], list(names), kind, comparable
             )
             for kind, names in kinds.items()
         }
@@ -81,7 +82,7 @@ def _of_classes(found: Sequence[CaseFound], plan: Plan, wanted: Wanted, held_out
         "rules": classes.RULES,
         **splits[held_out],
         "splits": splits,
-        "units": _units(found, wanted),
+        "units": units,
         "confusion": _confusion(here, plan),
         "objects": _objects(here, wanted),
         "calibration": _calibration(here),
@@ -106,15 +107,15 @@ def _with_members(groups: dict[str, Scores], plan: Plan, wanted: Wanted) -> dict
 
 
 def _units(found: Sequence[CaseFound], wanted: Wanted) -> Scores:
-    grid = found[0].grid
-    unit = metric_axes(grid)[1]
+    """Units of distances and volumes; None where cases have several, which have no mean."""
+    units = {(case.unit, case.in_ml, len(case.grid.shape)) for case in found}
+    if len(units) > 1:
+        return {"distance": None, "volume": None, "tolerance": wanted.tolerance}
+    unit, in_ml, ndim = next(iter(units))
     symbol = SYMBOLS.get(unit, unit) if unit else "voxels"
-    size = f"{symbol}{'³' if len(grid.shape) == 3 else '²'}" if unit else "voxels"
-    return {
-        "distance": symbol,
-        "volume": "ml" if in_ml(grid) else size,
-        "tolerance": wanted.tolerance,
-    }
+    size = f"{symbol}{'³' if ndim == 3 else '²'}" if unit else "voxels"
+    volume = "ml" if in_ml else size
+    return {"distance": symbol, "volume": volume, "tolerance": wanted.tolerance}
 
 
 def _confusion(found: Sequence[CaseFound], plan: Plan) -> Scores:

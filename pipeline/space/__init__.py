@@ -2,7 +2,6 @@
 
 from pipeline.space.blending import gaussian_weights
 from pipeline.space.grid import Grid, voxel_grid
-from pipeline.space.metric import metric_axes, metric_spacing, voxel_size
 from pipeline.space.resample import resample_image, resample_labels, resample_valid
 from pipeline.space.resampling import Resampling
 from pipeline.space.tiling import HaloTile, aligned_windows, halo_tiles, tile_windows
@@ -20,12 +19,9 @@ __all__ = [
     "crop",
     "gaussian_weights",
     "halo_tiles",
-    "metric_axes",
-    "metric_spacing",
     "resample_image",
     "resample_labels",
     "resample_valid",
     "tile_windows",
     "voxel_grid",
-    "voxel_size",
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import tracemalloc
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -128,6 +129,15 @@ def test_a_folder_takes_a_single_mask_under_its_cases_name(tmp_path):
     (tmp_path / "out").mkdir()
     done = export(mask, tmp_path / "out", ExportSettings("nifti"))
     assert tmp_path / "out" / "c0.nii.gz" in done.files
+
+
+def test_the_store_one_is_in_is_called_by_its_own_name(tmp_path, monkeypatch):
+    mask = masks(tmp_path / "m", 1)[0]
+    (tmp_path / "out").mkdir()
+    for here, place in ((mask, "."), (mask / "0", "..")):
+        monkeypatch.chdir(here)
+        done = export(Path(place), tmp_path / "out", ExportSettings("nifti"))
+        assert {p.name for p in done.files} == {"c0.nii.gz", "c0.mask.json"}
 
 
 def test_names_that_do_not_fit_are_refused_before_anything_is_read(tmp_path):

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rio_cogeo import cog_validate
@@ -114,6 +115,14 @@ def test_numbers_of_a_regression_keep_their_nan(tmp_path: Path) -> None:
         assert np.array_equal(raster.read(1), heights, equal_nan=True)
         assert np.isnan(raster.nodata) and raster.descriptions == ("height",)
     assert not Path(f"{found.target}.aux.xml").exists()
+
+
+def test_a_picture_may_be_called_anything_and_nothing_is_said_of_its_place(tmp_path: Path) -> None:
+    labels = holed((60, 70))
+    write_mask(tmp_path / "plain.zarr", labels)
+    done = export(tmp_path / "plain.zarr", tmp_path / "plain.tif", ExportSettings("cog"))
+    assert [path.name for path in done.files] == ["plain.tif", "plain.tif.aux.xml"]
+    assert (tifffile.imread(tmp_path / "plain.tif") == labels).all()
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -27,9 +27,9 @@ def remember(run: Path, *states: str) -> None:
     write_jsonl(run / "nights.jsonl", rows)
 
 
-def stand(run: Path, day: int) -> None:
+def stand(run: Path, day: int, created: str | None = None) -> None:
     """Let v0003 be the current version, made on a day."""
-    created = MOMENT.format(day).replace("02:00", "02:17")
+    created = created or MOMENT.format(day).replace("02:00", "02:17")
     version = Version(3, "discs", created, {"id": "m", "weights_sha256": "0"}, {}, ())
     write_json(run / "published" / "v0003" / "index.json", version.to_json())
     (run / "published" / "current").symlink_to("v0003")
@@ -76,6 +76,15 @@ def test_status_counts_the_nights_that_published_nothing(status: Any, discs: Pat
         "nothing published for 2 nights: v0003 of Sun 01 Nov 2026, 02:17 UTC stands",
     ]
     assert night["nights_since"] == 2
+
+
+def test_the_night_that_published_is_none_of_those_that_did_not(status: Any, discs: Path) -> None:
+    run = discs.parent / "run"
+    remember(run, "published")
+    stand(run, 1, "2026-11-01T02:00:00+00:00")  # a version's moment has whole seconds
+    row = json.loads((run / "nights.jsonl").read_text())
+    write_jsonl(run / "nights.jsonl", [row | {"started": "2026-11-01T02:00:00.169+00:00"}])
+    assert status()[1]["nights_since"] == 0
 
 
 def test_a_night_that_failed_after_it_published_has_published(status: Any, discs: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pipeline.io.ngff import LabelClass
 from pipeline.io.volume_store import VolumeStore
 from pipeline.model_file import read_card
 from pipeline.run import load_settings
-from pipeline.score import tasks
+from pipeline.score import headline, tasks
 from pipeline.score.calibration import summarise_confidence
 from pipeline.space import Window
 from tests.stages import scored
@@ -250,6 +251,29 @@ def test_a_store_that_is_still_written_is_refused_and_the_others_are_scored(run)
     (masks(run) / first.store / "zarr.json").write_text("{")
     assert {r["case"] for r in scored(run, surfaces=False)["cases"]} == {r.id for r in others}
     assert "it cannot be scored" in read_quarantine(run / "quarantine.jsonl")[0].reason
+
+
+def test_a_held_out_case_without_a_mask_is_named_beside_the_mean(run):
+    assert scored(run, surfaces=False)["unscored"] == []
+    lost = next(row for row in rows_of(run) if row.split == "test")
+    shutil.rmtree(masks(run) / lost.store)
+    scores = scored(run, surfaces=False)
+    assert scores["unscored"] == [lost.id]
+    assert headline(scores).endswith(f"without 1 held-out case that has no score: {lost.id}")
+
+
+def test_cases_in_several_units_have_no_mean_length(run):
+    first = rows_of(run)[1]
+    path = run / "volumes" / first.store
+    for store in (path, masks(run) / first.store):
+        about = json.loads((store / "zarr.json").read_text())
+        about["attributes"]["segflow"]["grid"]["unit"] = None
+        (store / "zarr.json").write_text(json.dumps(about))
+    scores = scored(run)
+    assert scores["units"] == {"distance": None, "volume": None, "tolerance": None}
+    liver = scores["classes"]["liver"]
+    assert liver["hd95"] is None and liver["volume"] is None
+    assert liver["dice"] is not None and liver["nsd"] is not None
 
 
 def test_a_region_of_no_class_is_a_sentence(run):
