@@ -133,7 +133,11 @@ def score(
     if not work.known:
         first = work.refused[0]
         raise NothingUsableError(f"no mask could be scored; {first.case}: {first.reason}")
-    result = {"model_id": card.model_id, "task": card.plan.task, "split": settings.held_out}
+    result: dict[str, Any] = {
+        "model_id": card.model_id,
+        "task": card.plan.task,
+        "split": settings.held_out,
+    }
     result["unscored"] = [
         row.id
         for row in rows
