@@ -28,9 +28,9 @@ class ScoreSettings(BaseModel):
     """Distance up to which surfaces are measured in volumes too large to be searched as a whole,
     in the same unit; null: 32 of a case's largest voxel sides. What is farther counts as this."""
     objects: bool | None = None
-    """Whether objects are matched: panoptic quality, F1 and average precision over IoU. Where the
-    truth does not tell objects of a class apart, they are its connected components. null: only
-    where the truth tells them apart."""
+    """Whether objects are matched: panoptic quality, F1 and average precision over IoU. In a truth
+    of classes alone they are its connected components. null: only where the truth tells objects
+    apart."""
     membrane: Name | None = None
     """Name of the class that is membrane, as in electron micrographs: the Rand and the warping
     error of ISBI 2012 are then computed, all other classes being cells. null: they are not."""

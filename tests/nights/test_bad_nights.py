@@ -30,7 +30,7 @@ def test_a_score_that_fails_takes_no_mask_away_and_is_made_by_the_next_night(
         raise OSError(errno.ESTALE, "stale")
 
     with monkeypatch.context() as broken:
-        broken.setattr(stage, "count_case", gone)
+        broken.setattr(stage, "measure", gone)
         night = run_night(dataset.settings)
     assert set(dataset.masks()) == ALL and night.scores is None
     assert {r.stage for r in night.refused} == {"score"}
