@@ -204,6 +204,7 @@ def export(
     from pipeline.export import ExportSettings
     from pipeline.export import export as work
     from pipeline.io.location import locate
+    from pipeline.report.words import counted
 
     source, volumes, codes = places
     settings = ExportSettings(to, nodata, source, volumes, codes)
@@ -215,21 +216,16 @@ def export(
     found = work(place, out, settings, execute, console.progress)
     console.stop_bars()
     _refused_table([(r.case, r.reason, r.remedy) for r in found.refused], None, console)
-    where = f"{_number(found.files, 'file')} in {found.files[0].parent}"
+    where = f"{counted(len(found.files), 'file')} in {found.files[0].parent}"
     last = f"complete: {where}"
     if found.refused:
-        last = f"complete, {_number(found.refused, 'mask')} refused, listed above; {where}"
+        last = f"complete, {counted(len(found.refused), 'mask')} refused, listed above; {where}"
     console.end(
         found.exit_code,
         last,
         files=[str(path) for path in found.files],
         refused=[{"case": r.case, "reason": r.reason, "remedy": r.remedy} for r in found.refused],
     )
-
-
-def _number(things: Sequence[object], what: str) -> str:
-    """As ``summary.counted``, without the price of importing a run."""
-    return f"{len(things)} {what}{'s' * (len(things) > 1)}"
 
 
 def nightly(path: Path, overrides: Sequence[str], console: Console) -> None:

@@ -13,7 +13,7 @@ Fiji's Trainable Segmentation, in this:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -22,11 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.score.objects import Overlaps
+from pipeline.score.objects import Overlaps, Reader
 from pipeline.space import Shape, Window
 
-Reader = Callable[[Window], NDArray[Any]]
-"""Labels of a window inside the volume, (*S)."""
 AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 """Steps to the 8 neighbours, in the order of their bits."""
 EDGES = ndimage.generate_binary_structure(2, 1)
