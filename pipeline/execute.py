@@ -225,7 +225,9 @@ def _run_on_dask(
     ]
     left = {future.key: (future, task) for future, task in submitted}
     ended: Queue[DaskFuture] = Queue()
-    waiting = as_completed([future for future, _ in submitted])
+    # On its own client's loop: left to itself, it waits on that of the client made last, which may
+    # have lost its scheduler meanwhile, and would wait for ever.
+    waiting = as_completed([future for future, _ in submitted], loop=client.loop)
     del submitted
     Thread(target=_collect, args=(waiting, ended), daemon=True).start()
     try:

@@ -128,6 +128,23 @@ def test_tasks_for_a_gpu_run_on_the_workers_that_offer_one():
         assert sorted(rows) == [(n, "plain") for n in range(6)]
 
 
+def take_a_second(task):
+    time.sleep(1)
+    return task.number
+
+
+def test_a_client_whose_scheduler_went_holds_up_no_other():
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    tasks, local = [Numbered(n) for n in range(8)], ExecuteSettings(on="local", workers=2)
+    assert len(list(run_tasks(where, tasks, local))) == 8
+    scheduler = {"cls": distributed.Scheduler, "options": {"port": 0, "dashboard": False}}
+    with distributed.SpecCluster({}, scheduler) as cluster:
+        other = distributed.Client(cluster.scheduler_address, timeout="2s")
+    with other:  # made last, it is Dask's default, and gives up while the tasks run
+        assert sorted(d.row for d in run_tasks(take_a_second, tasks, local)) == list(range(8))
+        assert other.status == "closed"
+
+
 def test_a_full_disk_is_a_sentence():
     error = unexpected(OSError(28, "No space left on device", "/masks/a.zarr"))
     assert error.reason == "the disk is full (/masks/a.zarr)."
