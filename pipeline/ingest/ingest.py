@@ -117,6 +117,8 @@ def ingest(
         case = done.task.files.case
         if done.row is None:
             refused.append(_refused(done))
+            if case in known and _has_image_of(done.task, known[case]):
+                rows[case] = replace(_as_before(rows[case], known[case]), status="quarantined")
         else:
             rows[case] = _taken_in(rows[case], done.task, done.row)
         progress(STAGE, number, total, _note(done))
@@ -147,6 +149,16 @@ def _stands(files: CaseFiles, row: ManifestRow, data: DataSettings, volumes: Pat
         return False
     key = store_key(files, row.sources, data)
     return key == row.key == published_key(volumes / row.store)
+
+
+def _has_image_of(task: IngestTask, row: ManifestRow) -> bool:
+    """Whether a refused case's image is the one its store was made of: its truth has turned bad,
+    and what was predicted from the image is as good as it was."""
+    try:
+        seen = quick_evidence(replace(task.files, mask=None), root_of(task.data))
+    except CaseError:
+        return False
+    return same_files(seen, [s for s in row.sources if s.role == "image"])
 
 
 def _as_before(row: ManifestRow, known: ManifestRow) -> ManifestRow:

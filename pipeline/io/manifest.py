@@ -61,7 +61,8 @@ class ManifestRow:
     """Whether the volume store is used: a quarantined case was refused, a vanished one has lost
     its files and keeps its split and store."""
     key: str = ""
-    """Of content, settings and code that made the store; other keys derive from it."""
+    """Of content, settings and code that made the store; other keys derive from it. A quarantined
+    case has that of its former store while its image is still the same."""
     store: str = ""
     """Folder name of the volume store in the volumes folder."""
     sources: tuple[SourceFile, ...] = ()

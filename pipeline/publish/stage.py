@@ -108,7 +108,8 @@ def plan_publish(
     """Say what the next version would hold; nothing is written.
 
     Masks of complete cases that were not refused belong to it. A case whose prediction has failed
-    tonight keeps the published mask of the same image: that a machine fails takes no mask away.
+    tonight, or whose truth has turned bad, keeps the published mask of the same image: what says
+    nothing against a mask takes none away.
     Labels of masks that the current version has are not counted again.
 
     Args:
@@ -189,10 +190,9 @@ class _Masks:
         self.fresh: dict[str, tuple[ManifestRow, str]] = {}
         self.kept: dict[str, PublishedMask] = {}
         for row in rows:
-            if row.status != "complete":
-                continue
-            if row.id in self.reasons:
+            if row.id in told and row.status != "vanished":
                 self._keep(row, told[row.id])
+            if row.status != "complete" or row.id in self.reasons:
                 continue
             about = published_attributes(masks / f"{row.id}.zarr")
             if about and about.get("volume") == row.key:
@@ -201,9 +201,9 @@ class _Masks:
                 self.reasons[row.id] = "its mask is of an earlier image, and no other was made"
 
     def _keep(self, row: ManifestRow, refused: QuarantineRow) -> None:
-        """Keep the published mask of the same image where prediction alone has failed tonight."""
+        """Keep the published mask of the same image."""
         held = self.known.get(row.id)
-        if held is None or self.before is None or refused.stage != "predict":
+        if held is None or self.before is None or refused.stage not in ("ingest", "predict"):
             return
         if held.volume == row.key:
             self.kept[row.id] = replace(held, kept_from=held.kept_from or self.before.name)

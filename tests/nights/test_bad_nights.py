@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -69,6 +70,35 @@ def test_a_prediction_that_fails_keeps_the_published_mask_of_the_same_image(
     run_night(dataset.settings)
     version = current_version(dataset.run.published)
     assert version.added == ("new",) and not any(m.kept_from for m in version.masks)
+
+
+def test_a_truth_that_turns_bad_takes_no_mask_away_while_the_image_is_the_same(
+    dataset: Dataset,
+) -> None:
+    run_night(dataset.settings)
+    before = dataset.masks()
+    truth = dataset.folder / "data" / "masks" / "disc_1.png"
+    good, seen = truth.read_bytes(), truth.stat()
+    truth.write_bytes(good[: len(good) // 2])
+    for _ in range(2):
+        night = run_night(dataset.settings)
+        assert [(r.case, r.stage) for r in night.refused] == [("disc_1", "ingest")]
+        assert dataset.masks() == before
+    kept = {m.case for m in current_version(dataset.run.published).masks if m.kept_from == "v0001"}
+    assert kept == {"disc_1"}
+
+    truth.write_bytes(good)
+    os.utime(truth, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    night = run_night(dataset.settings)
+    assert not night.refused and dataset.masks() == before
+    assert not any(m.kept_from for m in current_version(dataset.run.published).masks)
+
+    truth.write_bytes(good[: len(good) // 2])
+    dataset.draw("other", 100)
+    dataset.image("disc_1").write_bytes(dataset.image("other").read_bytes())
+    run_night(dataset.settings)
+    version = current_version(dataset.run.published)
+    assert set(version.removed) == {"disc_1"} and version.added == ("other",)
 
 
 def test_a_disk_that_is_not_mounted_publishes_nothing(dataset: Dataset) -> None:
