@@ -95,9 +95,12 @@ def _refused_table(
 ) -> None:
     if not rows:
         return
-    console.table(f"{len(rows)} refused", ("case", "reason", "what to do"), rows[:MOST_ROWS])
-    if len(rows) > MOST_ROWS:
-        console.line(f"and {len(rows) - MOST_ROWS} more: see {whole}")
+    from flows.findings import folded
+
+    shown = folded(rows, "cases")
+    console.table(f"{len(rows)} refused", ("case", "reason", "what to do"), shown[:MOST_ROWS])
+    if len(shown) > MOST_ROWS:
+        console.line(f"and {len(shown) - MOST_ROWS} reasons more: see {whole or '--json'}")
 
 
 def run(

@@ -9,7 +9,7 @@ from typing import Any
 from flows.console import COMPLETE, Console
 from pipeline.comparison import Change, Comparison, Difference, compare, sentence
 from pipeline.comparison.words import probability, size
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, StoreError
 from pipeline.io.files import read_json
 
 COLUMNS = ("", "A", "B", "B less A", "95 %", "p", "effect", "better", "worse", "cases")
@@ -29,7 +29,7 @@ def find_scores(place: Path) -> Path:
         from pipeline.run import load_settings  # brings torch along
 
         found = load_settings(place).dir.scores
-    elif place.suffix == ".json":
+    elif place.is_file():
         found = place
     else:
         current = place / "current"
@@ -47,7 +47,7 @@ def compare_runs(
 ) -> None:
     """Compare two runs and print how they differ."""
     paths = [find_scores(place) for place in (place_a, place_b)]
-    scores_a, scores_b = (read_json(path) for path in paths)
+    scores_a, scores_b = (_read(path) for path in paths)
     found = compare(scores_a, scores_b, figure)
     for letter, path, scores in zip("AB", paths, (scores_a, scores_b), strict=True):
         console.line(f"{letter}: {path}, model {scores.get('model_id', 'unknown')}")
@@ -63,6 +63,21 @@ def compare_runs(
         b=_source(paths[1], scores_b),
         comparison=found.to_json(),
     )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a scores.json.
+
+    Raises:
+        SettingsError: The file is none.
+    """
+    try:
+        scores = read_json(path)
+    except StoreError as error:
+        raise SettingsError(f"{path} is no scores.json: {error.__cause__}") from error
+    if not isinstance(scores, dict) or not isinstance(scores.get("cases"), list):
+        raise SettingsError(f"{path} is no scores.json: `segflow score` writes one in its run")
+    return scores
 
 
 def _source(path: Path, scores: dict[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Console:
         self._plain = Thinned(lambda *call: self.line(as_line(*call)))
         self._bars: Bars | None = None
         self._tasks: dict[str, Any] = {}
+        self._announced = False
 
     def line(self, text: str) -> None:
         """Print a line for people."""
@@ -96,6 +97,14 @@ class Console:
         self.code, self.last = code, last
         self.result |= result
 
+    def announce(self, text: str) -> None:
+        """Say what is ready while the command goes on: the JSON object is printed now."""
+        if not self.json:
+            self.line(text)
+        elif not self._announced:
+            say_json(COMPLETE, text, self.result)
+            self._announced = True
+
     def stop_bars(self) -> None:
         """Leave the bars as they are; what is printed next stands below them."""
         if self._bars is not None:
@@ -109,7 +118,7 @@ class Console:
             typer.Exit: Always, with the exit code.
         """
         self.stop_bars()
-        if self.json:
+        if self.json and not self._announced:
             say_json(self.code, self.last, self.result)
         fine = self.code in (COMPLETE, QUARANTINED) and not self.json
         print(self.last, file=sys.stdout if fine else sys.stderr, flush=True)

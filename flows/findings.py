@@ -37,10 +37,28 @@ class Row:
     @property
     def who(self) -> str:
         """The cases, the first ones by name."""
-        if len(self.cases) < 2:
-            return self.cases[0] if self.cases else "dataset"
-        more = " …" if len(self.cases) > NAMED else ""
-        return f"{len(self.cases)} cases ({', '.join(self.cases[:NAMED])}{more})"
+        return named(self.cases, "cases") if self.cases else "dataset"
+
+
+def named(names: Sequence[str], what: str) -> str:
+    """One name, or how many there are of what, the first ones by name."""
+    if len(names) == 1:
+        return names[0]
+    more = " …" if len(names) > NAMED else ""
+    return f"{len(names)} {what} ({', '.join(names[:NAMED])}{more})"
+
+
+def folded(rows: Iterable[tuple[str, ...]], what: str) -> list[tuple[str, ...]]:
+    """Rows that say the same of several, as one, in the order of their first.
+
+    Args:
+        rows: Whom a row is of, and what it says.
+        what: What they are, in the plural.
+    """
+    same: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for who, *said in rows:
+        same[tuple(said)].append(who)
+    return [(named(names, what), *said) for said, names in same.items()]
 
 
 def rows_of(findings: Iterable[Finding]) -> list[Row]:

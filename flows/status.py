@@ -25,7 +25,7 @@ from pipeline.report.words import when
 from pipeline.run import RunDir, RunSettings, Stage
 from pipeline.score import headline
 
-State = Literal["done", "stale", "partly done", "not yet done"]
+State = Literal["done", "stale", "partly done", "not yet done", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,15 @@ def _second(moment: str) -> datetime:
 
 
 def read_status(settings: RunSettings) -> list[StageStatus]:
-    """The stages of a run, in order.
+    """The stages of a run, in order; a file of it that is damaged hides no other stage."""
+    return [StageStatus(stage, *_looked(look, settings)) for stage, look in LOOKS.items()]
 
-    Raises:
-        StoreError: A file of the run is damaged; the message names it.
-    """
-    return [StageStatus(stage, *look(settings, settings.dir)) for stage, look in LOOKS.items()]
+
+def _looked(look: Look, settings: RunSettings) -> tuple[State, str]:
+    try:
+        return look(settings, settings.dir)
+    except StoreError as error:
+        return "damaged", str(error)
 
 
 def _ingest(settings: RunSettings, run: RunDir) -> tuple[State, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from flows.console import COMPLETE, FAILED, QUARANTINED, Console
+from flows.findings import folded
 from flows.summary import counted
 from pipeline.io.location import locate
 from pipeline.report.words import memory
@@ -12,7 +13,7 @@ from pipeline.verify import Finding, Verified
 from pipeline.verify import verify as look
 
 MOST_ROWS = 50
-"""Findings that are printed; --json gives all."""
+"""Rows that are printed; --json gives all findings."""
 
 
 def verify(place: str, workers: int | None, quick: bool, console: Console) -> None:
@@ -33,14 +34,15 @@ def verify(place: str, workers: int | None, quick: bool, console: Console) -> No
 
 
 def _print(findings: tuple[Finding, ...], console: Console) -> None:
-    shown = [(f.level, f.place, f.reason, f.remedy) for f in findings[:MOST_ROWS]]
+    rows = folded(((f.place, f.level, f.reason, f.remedy) for f in findings), "places")
+    shown = [(level, where, *said) for where, level, *said in rows[:MOST_ROWS]]
     if console.screen.is_terminal and shown:
         console.table("What was found", ("", "where", "what", "what to do"), shown)
     else:
-        for level, where, reason, remedy in shown:
-            console.line(f"{level} {where}: {reason} {remedy}")
-    if len(findings) > MOST_ROWS:
-        console.line(f"and {len(findings) - MOST_ROWS} more: see --json")
+        for level, where, *said in shown:
+            console.line(f"{level} {where}: {' '.join(said)}")
+    if len(rows) > MOST_ROWS:
+        console.line(f"and {len(rows) - MOST_ROWS} more: see --json")
 
 
 def _verdict(found: Verified, place: str, quick: bool) -> tuple[int, str]:

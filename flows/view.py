@@ -73,7 +73,7 @@ def view(place: Path, image: Path | None, port: int, open_browser: bool, console
         link = _tell(shown, server, place, console)
         if open_browser:
             webbrowser.open(link)
-        console.line("serving until Ctrl-C, on this machine alone")
+        console.announce("serving until Ctrl-C, on this machine alone")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -172,6 +172,9 @@ def test_nobody_reads_without_the_secret_or_from_elsewhere(server: StoreServer) 
         assert server.find(target) is None
     assert server.server_address[0] == "127.0.0.1"
     assert httpx.post(server.url("mask.zarr") + "/zarr.json").status_code == 501
+    for host, status in (("localhost:9999", 200), ("rebound.example", 404), ("", 404)):
+        told = httpx.get(server.url("mask.zarr") + "/zarr.json", headers={"Host": host})
+        assert told.status_code == status
 
 
 def test_a_link_is_followed_once_so_that_a_view_stays_on_its_version(tmp_path: Path) -> None:

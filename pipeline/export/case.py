@@ -124,7 +124,7 @@ class Export:
         """
         if self.volume is None:
             raise CaseError(
-                f"{self.case} has no volume store beside its run that the mask was made from.",
+                "it has no volume store beside its run that the mask was made from.",
                 "Name the folder of the volume stores with --volumes.",
             )
         return self.volume
@@ -140,6 +140,6 @@ class Export:
         """
         if self.mask.target is not None:
             raise CaseError(
-                f"{self.case} holds numbers ({self.mask.target}), and {what} holds classes.",
+                f"it holds numbers ({self.mask.target}), and {what} holds classes.",
                 "Export it as nifti, mha, nrrd, cog or ometiff.",
             )

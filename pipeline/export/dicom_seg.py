@@ -65,7 +65,7 @@ def write(export: Export) -> None:
     needs_scan(export, "DICOM SEG")
     export.needs_labels("DICOM SEG")
     if not export.foreground:
-        raise CaseError(f"{export.case} has no class but the background.", "There is no segment.")
+        raise CaseError("it has no class but the background.", "There is no segment.")
     series = series_of(export)
     with scratch() as folder, quiet:
         numbers = _segment_numbers(export, series, folder / "numbers")
@@ -156,8 +156,7 @@ def _segmentation(export: Export, series: Arranged, numbers: NDArray[Any]) -> Se
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         # What highdicom says may quote the header, and so the patient.
         raise CaseError(
-            f"the source series of {export.case} is no ground for a DICOM SEG "
-            f"({type(error).__name__}).",
+            f"its source series is no ground for a DICOM SEG ({type(error).__name__}).",
             "Look at its headers with dciodvfy, or export as nifti or nrrd.",
         ) from None
 

@@ -19,11 +19,12 @@ from pipeline.export.codes import read_codes
 from pipeline.export.formats import FORMATS, FormatName, writer_of
 from pipeline.export.opening import open_export, refuse_damaged, refuse_source
 from pipeline.export.settings import ExportSettings
-from pipeline.io.location import is_remote
+from pipeline.io.location import exists, is_remote
 from pipeline.io.manifest import QuarantineRow
 from pipeline.io.store import published_attributes
 
 STAGE = "export"
+WANTED = "give a <case>.zarr that `segflow predict` has made, or the folder that holds them"
 FEW_VOXELS = 64 * 2**20
 """Masks that hold no more together are exported here: workers would take longer to start."""
 
@@ -72,8 +73,7 @@ def export(
         progress: Told of every mask.
 
     Raises:
-        SettingsError: ``out`` cannot hold what is to be written.
-        StoreError: There is no mask store.
+        SettingsError: There is no mask store, or ``out`` cannot hold what is to be written.
         NothingUsableError: No mask could be exported.
     """
     tasks = plan_export(place, out, settings)
@@ -107,13 +107,15 @@ def plan_export(place: Path, out: Path, settings: ExportSettings) -> list[Export
     """One task per mask; no voxel is read.
 
     Raises:
-        SettingsError: ``out`` cannot hold what is to be written, or ``settings.codes`` are none.
-        StoreError: There is no mask store.
+        SettingsError: There is no mask store, ``out`` cannot hold what is to be written, or
+            ``settings.codes`` are none.
     """
     suffixes = FORMATS[settings.to].suffixes
     read_codes(settings.codes)  # a mistake in them is no mask's
     if place.name in ("", ".."):  # the folder one is in has no name to call the case by
         place = place.absolute().resolve()
+    if not exists(place, "STORE") and (is_remote(place) or not place.exists()):
+        raise SettingsError(f"{place} does not exist: {WANTED}")
     if _is_store(place):
         final = out / f"{_case(place)}{suffixes[0]}" if out.is_dir() else out
         _refuse_name(final, settings.to)
@@ -123,10 +125,7 @@ def plan_export(place: Path, out: Path, settings: ExportSettings) -> list[Export
     masks = sorted(p for p in _entries(place) if p.name.endswith(".zarr"))
     masks = [mask for mask in masks if not mask.name.startswith(".")]
     if not masks:
-        raise StoreError(
-            f"{place} is no mask store, and no folder of them: give a <case>.zarr that "
-            "`segflow predict` has made, or the folder that holds them"
-        )
+        raise SettingsError(f"{place} is no mask store, and no folder of them: {WANTED}")
     if out.exists() and not out.is_dir():
         raise SettingsError(f"{out} is a file, and {place} holds {len(masks)} masks: name a folder")
     return [ExportTask(mask, out / f"{_case(mask)}{suffixes[0]}", settings) for mask in masks]
@@ -165,7 +164,7 @@ def export_mask(task: ExportTask) -> list[Path]:
     try:
         _make(folder)
         given = open_export(task.mask, folder / final.name, task.settings)
-        refuse_source(given.mask, final)
+        refuse_source(given, final)
         writer_of(task.settings.to)(given)
         return _moved(folder, final)
     except CaseError:

@@ -68,7 +68,7 @@ def _polygons(export: Export, rings: Rings) -> NDArray[Any]:
         points = to_crs(places(export, rings.corners), crs, degrees).round(DECIMALS)
     if not np.isfinite(points).all():
         raise CaseError(
-            f"{export.case} lies in part where its system has no longitude and latitude.",
+            "it lies in part where its system has no longitude and latitude.",
             "Export it as gpkg, which keeps its own system.",
         )
     return np.array([cut_at_date_line(polygon) for polygon in shapes(points, rings)], object)

@@ -32,8 +32,7 @@ def needs_scene(export: Export, what: str) -> None:
     """
     if len(export.grid.shape) != 2:
         raise CaseError(
-            f"{export.case} is a volume of {export.grid.shape} voxels, and {what} holds scenes and "
-            "pictures.",
+            f"it is a volume of {export.grid.shape} voxels, and {what} holds scenes and pictures.",
             "Export it as nifti, mha, nrrd, dicomseg or ometiff.",
         )
 

@@ -122,7 +122,7 @@ def _source_header(path: Path, export: Export) -> Any:
     mask = grid_of(affine_of(export), sizes_of(export))
     if (far := mask.difference(grid_of(affine, sizes))) is not None:
         raise CaseError(
-            f"the source {path.name} is not on the grid of the mask {export.case}: {far}.",
+            f"the source {path.name} is not on the grid of the mask: {far}.",
             "Name with --source the image that the mask was made from.",
         )
     return header

@@ -18,6 +18,7 @@ from pipeline.components import apply, block_parts, grown_window, merge, objects
 from pipeline.export.case import Export
 from pipeline.export.georeference import pixel_areas, voxel_size
 from pipeline.export.measures import Measures
+from pipeline.io.files import csv_cell
 from pipeline.space import Grid, Window, aligned_windows
 
 SIDE = {2: 1024, 3: 128}
@@ -48,7 +49,7 @@ def write(export: Export) -> None:
             columns = _columns(export, which + 1, measures.rows(which))
             if start == 0:
                 table.writerow(columns)
-            table.writerows(zip(*columns.values(), strict=True))
+            table.writerows(map(csv_cell, row) for row in zip(*columns.values(), strict=True))
 
 
 def _measured(export: Export) -> Measures:

@@ -61,18 +61,23 @@ def _refuse(flaws: Sequence[Flaw], cause: Exception | None = None) -> None:
         raise CaseError(met, "Predict the case again.") from cause
 
 
-def refuse_source(mask: MaskStore, final: Path) -> None:
+def refuse_source(export: Export, final: Path) -> None:
     """Refuse to put a mask in the place of the image or the truth that it comes from.
+
+    Whoever moved the file is known by its content, whoever edited it by its place.
 
     Raises:
         CaseError: The file that stands there is one of the mask's sources.
     """
-    named = [
-        source["sha256"]
-        for source in mask.attributes.get("sources", ())
-        if source["path"].split("::")[0].split("/")[-1] == final.name
-    ]
-    if named and final.is_file() and sha256_of(final) in named:
+    sources = {
+        source["path"].split("::")[0]: source["sha256"]
+        for source in export.mask.attributes.get("sources", ())
+    }
+    sums = [sha256 for path, sha256 in sources.items() if Path(path).name == final.name]
+    places = [export.source, *(export.source / path for path in sources)] if export.source else []
+    if not final.is_file():
+        return
+    if final.resolve() in (p.resolve() for p in places) or (sums and sha256_of(final) in sums):
         raise CaseError(
             f"{final} is what the mask was made from, and would be replaced.",
             "Export to another folder.",

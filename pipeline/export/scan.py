@@ -34,7 +34,7 @@ def needs_scan(export: Export, what: str) -> None:
     """
     if export.grid.crs is not None:
         raise CaseError(
-            f"{export.case} is a scene with a coordinate reference system, and {what} places scans "
+            f"it is a scene with a coordinate reference system, and {what} places scans "
             "in millimetres.",
             "Export it as cog, geojson or gpkg.",
         )

@@ -22,7 +22,7 @@ def series_of(export: Export) -> Arranged:
         CaseError: It is not there, there are several, or it is not on the mask's grid.
     """
     if export.source is None:
-        raise CaseError(f"the DICOM series of {export.case} is not known.", NAME_IT)
+        raise CaseError("its DICOM series is not known.", NAME_IT)
     found = [s for s in series_below(export.source) if s.problem is None]
     named = [s for s in found if _is_named(s, export)]
     on_grid = [a for a in map(_arranged, named or found) if _far(a, export) is None]
@@ -31,16 +31,14 @@ def series_of(export: Export) -> Arranged:
     if not found:
         raise CaseError("the source folder holds no DICOM series of images.", NAME_IT)
     if len(on_grid) > 1:
-        raise CaseError(
-            f"{len(on_grid)} series of the source folder lie on the grid of {export.case}.", NAME_IT
-        )
+        raise CaseError(f"{len(on_grid)} series of the source folder lie on its grid.", NAME_IT)
     if len(named or found) > 1:
         raise CaseError(
-            f"none of {len(found)} series of the source folder lies on the grid of {export.case}.",
+            f"none of {len(found)} series of the source folder lies on its grid.",
             NAME_IT,
         )
     far = _far(_arranged((named or found)[0]), export)
-    raise CaseError(f"the source series is not on the grid of {export.case}: {far}.", NAME_IT)
+    raise CaseError(f"the source series is not on its grid: {far}.", NAME_IT)
 
 
 @lru_cache(maxsize=1)

@@ -152,8 +152,10 @@ def _stands(files: CaseFiles, row: ManifestRow, data: DataSettings, volumes: Pat
 
 
 def _has_image_of(task: IngestTask, row: ManifestRow) -> bool:
-    """Whether a refused case's image is the one its store was made of: its truth has turned bad,
-    and what was predicted from the image is as good as it was."""
+    """Whether a refused case's image is the one its store was made of.
+
+    Then its truth has turned bad, and what was predicted from the image is as good as it was.
+    """
     try:
         seen = quick_evidence(replace(task.files, mask=None), root_of(task.data))
     except CaseError:

@@ -98,6 +98,20 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def csv_cell(value: Any) -> Any:
+    """A value for a cell of a CSV file, which a spreadsheet never takes for a formula.
+
+    Case ids and class names are made of strangers' file names; a quotation mark before what would
+    be one is how spreadsheets themselves write it. JSON beside the table has names as they are.
+
+    Example:
+        >>> csv_cell("=1+1"), csv_cell("liver_0"), csv_cell(-0.5)
+        ("'=1+1", 'liver_0', -0.5)
+    """
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
+
+
 def digest(*parts: Any) -> str:
     """A short key of JSON values: equal values give equal keys, on any machine.
 

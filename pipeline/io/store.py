@@ -243,6 +243,8 @@ def open_complete(path: Path, kind: str) -> zarr.Group:
     try:
         root = open_group(path)
     except (OSError, ValueError) as error:
+        if not is_remote(path) and (path / "zarr.json").exists():
+            raise StoreError(f"{path}/zarr.json is damaged: run the stage that makes it") from error
         raise StoreError(f"there is no store at {path}: run the stage that makes it") from error
     attributes: Any = root.attrs.get("segflow", {})
     if attributes.get("status") != "complete" or attributes.get("kind") != kind:

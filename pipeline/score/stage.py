@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.errors import CaseError, NothingUsableError, SettingsError, StoreError
 from pipeline.execute import Done, ExecuteSettings, Progress, run_tasks, silent
-from pipeline.io.files import write_atomic, write_json
+from pipeline.io.files import csv_cell, write_atomic, write_json
 from pipeline.io.ledger import Ledger
 from pipeline.io.manifest import ManifestRow, QuarantineRow, replace_quarantine, usable_cases
 from pipeline.io.mask_store import MaskStore
@@ -198,5 +198,5 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()

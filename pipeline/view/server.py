@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
+HOSTS = (HOST, "localhost")
 PIECE_BYTES = 2**20
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 CORS = {
@@ -97,7 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(HTTPStatus.NO_CONTENT, {})
 
     def _answer(self, *, with_body: bool) -> None:
-        path = self.server.find(self.path)
+        # A page whose name was made to lead here asks for its own host, not for this one.
+        here = self.headers.get("Host", "").partition(":")[0] in HOSTS
+        path = self.server.find(self.path) if here else None
         if path is None:
             self._head(HTTPStatus.NOT_FOUND, {"Content-Length": "0"})
             return

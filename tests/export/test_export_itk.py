@@ -112,7 +112,7 @@ def test_numbers_of_a_regression_are_no_segments(tmp_path):
 @pytest.mark.parametrize(("to", "suffix"), FORMATS[:2])
 def test_a_scene_is_no_scan(tmp_path, to, suffix):
     mask = write_mask(tmp_path / "a.zarr", labels_of((6, 8)), scene_grid((6, 8)))
-    with pytest.raises(NothingUsableError, match=r"a is a scene .* Export it as cog"):
+    with pytest.raises(NothingUsableError, match=r"it is a scene .* Export it as cog"):
         exported(mask, tmp_path / f"a{suffix}", to)
 
 

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK
 
 from flows.options import ExportTo
-from pipeline.errors import NothingUsableError, SettingsError, StoreError
+from pipeline.errors import NothingUsableError, SettingsError
 from pipeline.execute import ExecuteSettings
 from pipeline.export import FORMATS, ExportSettings, export, plan_export
 from pipeline.export.formats import FormatName
@@ -72,7 +72,7 @@ def test_a_mask_that_cannot_be_exported_does_not_stop_the_others(tmp_path):
 def test_a_store_still_being_written_is_no_mask(tmp_path):
     spec = MaskSpec(scan_grid(SHAPE), (LabelClass(0, "background", True),), "key", {})
     MaskWriter.create(tmp_path / "m" / "a.zarr", spec)
-    with pytest.raises(StoreError, match=r"m is no mask store, and no folder of them: give a"):
+    with pytest.raises(SettingsError, match=r"m is no mask store, and no folder of them: give a"):
         export(tmp_path / "m", tmp_path / "out", ExportSettings("nifti"))
     with pytest.raises(NothingUsableError, match=r"status 'writing': expected a complete mask"):
         partial = tmp_path / "m" / ".a.zarr.partial"
@@ -80,7 +80,7 @@ def test_a_store_still_being_written_is_no_mask(tmp_path):
 
 
 def test_a_store_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(NothingUsableError, match=r"there is no store at .*none\.zarr"):
+    with pytest.raises(SettingsError, match=r"none\.zarr does not exist: give a <case>\.zarr"):
         export(tmp_path / "none.zarr", tmp_path / "a.nii", ExportSettings("nifti"))
 
 
@@ -116,6 +116,10 @@ def test_what_a_mask_was_made_from_is_never_replaced(tmp_path):
     with pytest.raises(NothingUsableError, match=r"scan\.nii is what the mask was made from"):
         exported(mask, source, "nifti")
     assert source.read_bytes() == b"the only copy"
+    source.write_bytes(b"the only copy, corrected")
+    with pytest.raises(NothingUsableError, match=r"scan\.nii is what the mask was made from"):
+        exported(mask, source, "nifti", source=tmp_path)
+    assert source.read_bytes() == b"the only copy, corrected"
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):

@@ -150,7 +150,7 @@ def test_a_scene_whose_indices_mean_centres_lies_half_a_pixel_further(tmp_path: 
 def test_a_volume_is_refused_with_what_holds_it(tmp_path: Path) -> None:
     mask = write_mask(tmp_path / "a.zarr", blobs((5, 6, 7)), voxel_grid((5, 6, 7)))
     with pytest.raises(
-        CaseError, match=r"a is a volume of \(5, 6, 7\) voxels, and GeoTIFF holds scenes .* nifti"
+        CaseError, match=r"it is a volume of \(5, 6, 7\) voxels, and GeoTIFF holds scenes .* nifti"
     ):
         write(export_of(mask, tmp_path / "out" / "a.tif"))
 

@@ -132,5 +132,5 @@ def test_a_mask_without_objects_gives_a_table_without_rows(tmp_path: Path) -> No
 
 def test_numbers_have_no_objects(tmp_path: Path) -> None:
     mask = write_mask(tmp_path / "h.zarr", np.ones((9, 9)), target="height")
-    with pytest.raises(CaseError, match=r"h holds numbers \(height\), and a table of objects"):
+    with pytest.raises(CaseError, match=r"it holds numbers \(height\), and a table of objects"):
         table(mask, tmp_path / "out" / "h.csv")

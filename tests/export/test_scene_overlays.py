@@ -110,13 +110,13 @@ def test_a_volume_is_three_planes_beside_each_other(make_msd, take_in, tmp_path:
 def test_the_dispatcher_finds_the_image_beside_the_run(scene: VolumeStore, tmp_path: Path) -> None:
     place = tmp_path / "run" / "predictions" / "unet-0" / "tile_0.zarr"
     mask = write_mask(place, square(scene.grid.shape, 5, 9), scene.grid)
-    with pytest.raises(Exception, match="tile_0 has no volume store beside its run"):
+    with pytest.raises(Exception, match="it has no volume store beside its run"):
         export(mask, tmp_path / "a.png", ExportSettings("png"))
 
 
 def test_numbers_have_no_contours(tmp_path: Path) -> None:
     mask = write_mask(tmp_path / "h.zarr", np.ones((9, 9)), target="height")
-    with pytest.raises(CaseError, match=r"h holds numbers \(height\), and a picture of contours"):
+    with pytest.raises(CaseError, match=r"it holds numbers \(height\), and a picture of contours"):
         write(export_of(mask, tmp_path / "out" / "h.png"))
 
 

@@ -249,10 +249,10 @@ def test_classes_without_a_background_are_all_traced(tmp_path: Path) -> None:
 
 def test_numbers_and_volumes_have_no_polygons(tmp_path: Path) -> None:
     heights = write_mask(tmp_path / "h.zarr", np.ones((9, 9)), scene_grid((9, 9)), target="height")
-    with pytest.raises(CaseError, match=r"h holds numbers \(height\), and a file of polygons"):
+    with pytest.raises(CaseError, match=r"it holds numbers \(height\), and a file of polygons"):
         geojson.write(export_of(heights, tmp_path / "out" / "h.geojson"))
     volume = write_mask(tmp_path / "v.zarr", blobs((5, 6, 7)))
-    with pytest.raises(CaseError, match="v is a volume .* Export it as nifti"):
+    with pytest.raises(CaseError, match="it is a volume .* Export it as nifti"):
         geopackage.write(export_of(volume, tmp_path / "out" / "v.gpkg"))
 
 

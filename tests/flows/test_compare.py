@@ -56,6 +56,22 @@ def test_a_published_folder_stands_for_its_current_version(segflow: Segflow, fol
     assert segflow("compare", published, folders[0] / "scores.json").code == 0
 
 
+@pytest.mark.parametrize(
+    ("content", "met"),
+    [
+        ("{}", "is no scores.json: `segflow score` writes one in its run"),
+        ("[1]", "is no scores.json: `segflow score` writes one in its run"),
+        ("case,dice", "is no scores.json: Expecting value: line 1"),
+    ],
+)
+def test_a_file_that_is_no_scores_json_is_wrong_usage(segflow: Segflow, folders, content, met):
+    (folders[1] / "scores.csv").write_text(content)
+    found = segflow("compare", folders[0], folders[1] / "scores.csv")
+
+    assert found.code == 2
+    assert f"b/scores.csv {met}" in found.last
+
+
 def test_a_run_without_scores_is_wrong_usage(segflow: Segflow, folders, tmp_path):
     found = segflow("compare", folders[0], tmp_path / "nothing")
 

@@ -40,8 +40,23 @@ def test_nothing_exported_is_a_failure_with_its_reason(tmp_path: Path, segflow: 
     write_mask(tmp_path / "m" / "a.zarr", labels_of(SHAPE))
     ended = segflow("export", "m", "out", "--to", "dicomseg")
     assert ended.code == 1 and "Traceback" not in ended.out + ended.err
-    assert ended.last.startswith("failed: no mask could be exported; a: the DICOM series of a is")
+    assert ended.last.startswith("failed: no mask could be exported; a: its DICOM series is")
     assert "--source" in ended.last
+
+
+def test_a_mistyped_store_is_wrong_usage(segflow: Segflow) -> None:
+    ended = segflow("export", "m/a.zarr", "a.nii.gz", "--to", "nifti")
+    assert ended.code == 2
+    assert ended.last.startswith("wrong settings: m/a.zarr does not exist: give a <case>.zarr")
+
+
+def test_a_format_that_fits_no_mask_is_refused_in_one_row(tmp_path: Path, segflow: Segflow) -> None:
+    for case in "abcd":
+        write_mask(tmp_path / "m" / f"{case}.zarr", np.zeros(SHAPE, np.float32), target="depth")
+    write_mask(tmp_path / "m" / "e.zarr", labels_of(SHAPE))
+    ended = segflow("export", "m", "out", "--to", "csv")
+    assert ended.code == 3
+    assert ended.out.count("4 cases (a, b, c …)") == 1
 
 
 def test_an_unknown_format_is_wrong_usage(segflow: Segflow) -> None:

@@ -47,6 +47,16 @@ def status(segflow: Segflow, discs: Path) -> Any:
     return read
 
 
+def test_a_damaged_file_hides_no_other_stage(segflow: Segflow, discs: Path) -> None:
+    scores = discs.parent / "run" / "scores.json"
+    scores.parent.mkdir(exist_ok=True)
+    scores.write_text('{"cases": [')
+    ended = segflow("status", discs, "--json")
+    stages = {row["stage"]: row for row in json.loads(ended.out)["stages"]}
+    assert ended.code == 0 and len(stages) == 7
+    assert stages["score"]["state"] == "damaged" and str(scores) in stages["score"]["detail"]
+
+
 def test_status_of_a_run_without_nights_has_no_line_of_them(status: Any) -> None:
     assert status() == ([], None)
 

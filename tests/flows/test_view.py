@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -120,6 +121,20 @@ def test_the_command_serves_until_ctrl_c_and_ends_quietly(run: Path) -> None:
     assert (process.returncode, err) == (0, "")
     assert out.splitlines()[-1] == "complete: the server has stopped"
     assert "neuroglancer" in printed and "vizarr" in printed and "napari --plugin" in printed
+
+
+def test_a_machine_is_told_the_links_as_soon_as_they_can_be_followed(run: Path) -> None:
+    command = [sys.executable, "-m", "flows.cli", "view", str(mask_of(run)), "--no-open", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        address = told["layers"]["mask"]
+        assert httpx.get(f"{address}/0/mask/zarr.json").json()["shape"] == list(SHAPE)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[0] == "" and process.returncode == 0
 
 
 def test_a_port_that_is_taken_is_told(segflow: Segflow, run: Path) -> None:
