@@ -335,5 +335,6 @@ def _quieten() -> None:
     """Keep Dask's own words on a dying worker off the terminal, but for ``--debug``."""
     if logging.getLogger("pipeline").isEnabledFor(logging.DEBUG):
         return
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distribut")]:
+    theirs = ("distribut", "tornado")  # tornado tells of connections that a dead worker had
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith(theirs)]:
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -55,6 +55,6 @@ def _target(evidence: Evidence) -> str:
 
 
 def _why_none(evidence: Evidence) -> str:
-    if any(case.split == evidence.scores["split"] for case in evidence.cases):
+    if evidence.held_out:
         return "no voxel of a held-out case has both truth and prediction"
     return "no held-out case has been scored" if evidence.scored else "there are no scores yet"

@@ -133,7 +133,7 @@ def _by_split(evidence: Evidence) -> Table | None:
 
 
 def _why_no_dice(evidence: Evidence) -> str:
-    if evidence.scores["cases"]:
+    if evidence.held_out:
         return "no scored class is in truth or mask of any held-out case"
     if evidence.scored:
         return "no held-out case has been scored"

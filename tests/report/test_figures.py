@@ -236,3 +236,13 @@ def test_the_validation_of_many_classes_is_told_by_its_ends(tmp_path: Path) -> N
     text = section(run.write_report(cases=0), "training")
     assert re.findall(r"<title>(\w+)</title>", text) == ["loss", "lowest", "highest", "mean"]
     assert "highest class" in text and "learning rate" in text
+
+
+def test_cases_of_other_splits_alone_are_no_held_out_ones(tmp_path: Path) -> None:
+    scores = full_scores(TWO, {"train": 3, "test": 1})
+    scores["cases"] = [row for row in scores["cases"] if row["split"] == "train"]
+    scores["mean"] = dict.fromkeys(scores["mean"])
+    for figures in scores["classes"].values():
+        figures.update(dict.fromkeys(figures), n_cases=0, n_empty=0)
+    text = written(tmp_path, scores)
+    assert "no held-out case has been scored" in text and "no scored class" not in text
