@@ -147,7 +147,7 @@ class ProbabilityStore(_CompanionStore):
 
     def read_stored(self, window: Window) -> NDArray[np.uint8]:
         """Probabilities of a window as they are stored, (C, *S), 0 to ``CERTAIN``."""
-        return np.asarray(self._array[(slice(None), *window.slices)])
+        return store.read_window(self._array, window)
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Probabilities of a window, (C, *S), 0 to 1."""
@@ -161,4 +161,4 @@ class ObjectStore(_CompanionStore):
 
     def read(self, window: Window) -> NDArray[np.uint32]:
         """Object numbers of a window, (*S); 0 where there is none."""
-        return np.asarray(self._array[window.slices])
+        return store.read_window(self._array, window)

@@ -119,7 +119,7 @@ class MaskWriter:
 
     def read_draft(self, window: Window) -> NDArray[Any]:
         """Labels of a window of the draft."""
-        return np.asarray(store.array_at(self._root, DRAFT)[window.slices])
+        return store.read_window(store.array_at(self._root, DRAFT), window)
 
     def finish(self) -> None:
         """Build the pyramid and publish the store; a draft has served."""
@@ -179,7 +179,7 @@ class MaskStore:
             level: Of the pyramid; 0 is the mask itself.
         """
         mask = self._mask if level == 0 else store.array_at(self.root, f"{level}/mask")
-        return np.asarray(mask[window.slices])
+        return store.read_window(mask, window)
 
     def windows(self) -> list[Window]:
         """Boxes that cover the mask, each whole shards: the cheapest way to read it all."""

@@ -25,6 +25,7 @@ from pipeline.io.files import remove_tree
 from pipeline.io.inventory import file_sizes, inventory
 from pipeline.io.layout import Layout
 from pipeline.io.location import filesystem, is_remote
+from pipeline.io.shards import Shards
 from pipeline.space import Shape, Window
 
 # The checksum lets every reader, whoever's it is, refuse a chunk that the disk has damaged.
@@ -156,6 +157,24 @@ def write_window(array: zarr.Array[Any], window: Window, values: NDArray[Any]) -
     if values.shape[-n:] != window.shape:
         raise StoreError(f"{values.shape} values were given for a window of {window.shape}")
     array[(..., *window.slices)] = values  # type: ignore[index]
+
+
+def read_window(array: zarr.Array[Any], window: Window) -> NDArray[Any]:
+    """Read a box of voxels.
+
+    Args:
+        array: Array to read from; axes before the spatial ones are read whole.
+        window: Box in the array's spatial axes, (Z, Y, X) or (Y, X), inside it.
+
+    Raises:
+        ValueError: A chunk is damaged.
+        OSError: A file cannot be read.
+    """
+    files = Shards.of(array)
+    if files is None:
+        return np.asarray(array[(..., *window.slices)])  # type: ignore[index]
+    others = array.shape[: array.ndim - len(window.shape)]
+    return files.read((0,) * len(others) + window.start, others + window.stop)
 
 
 def publish(final: Path, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

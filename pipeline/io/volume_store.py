@@ -98,7 +98,7 @@ class VolumeStore:
 
     def read(self, window: Window) -> Volume:
         """Voxels and validity of a window inside the volume."""
-        array = np.asarray(self._image[(slice(None), *window.slices)])
+        array = store.read_window(self._image, window)
         valid = self.read_valid(window)
         return Volume(array, self.grid.cropped(window), None if valid.all() else valid)
 
@@ -115,7 +115,7 @@ class VolumeStore:
 
     def read_valid(self, window: Window) -> NDArray[np.bool_]:
         """Where a window holds data, (Z, Y, X) or (Y, X)."""
-        return np.asarray(self._valid[window.slices], np.bool_)
+        return store.read_window(self._valid, window)
 
     def read_truth(self, window: Window) -> NDArray[Any]:
         """Class numbers of a window, no-label where the truth says nothing or there is no data.
@@ -127,7 +127,7 @@ class VolumeStore:
         """
         if self._truth is None:
             raise StoreError(f"{self.path} holds no truth mask: only labelled cases have one")
-        labels = np.asarray(self._truth[window.slices])
+        labels = store.read_window(self._truth, window)
         valid = self.read_valid(window)
         if valid.all():
             return labels
@@ -146,7 +146,7 @@ class VolumeStore:
         """
         if self._instances is None:
             raise StoreError(f"{self.path} holds no instances: its mask has classes only")
-        return np.asarray(self._instances[window.slices])
+        return store.read_window(self._instances, window)
 
     def overview(self) -> tuple[NDArray[Any], tuple[int, ...]]:
         """Voxels of a pyramid level small enough to look at, (C, *S), and its downsampling."""
