@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,12 @@ OBLIQUE = np.array(
 )
 UTM = rasterio.Affine(10.0, 0.0, 499_980.0, 0.0, -10.0, 5_300_040.0)
 SERIAL = ExecuteSettings(on="serial")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start: a shell has jobs in its background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
