@@ -289,6 +289,7 @@ def test_boxes_grow_with_the_tile_and_cover_a_mask_in_whole_shards():
         assert all(a % u == 0 for box in boxes for a, u in zip(box.start, unit, strict=True))
 
 
+@pytest.mark.slow
 def test_mirror_images_are_asked_about_and_make_another_mask(run, tree):
     done = go(run)
     plain = tree(run / "masks")

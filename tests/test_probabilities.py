@@ -53,7 +53,7 @@ def test_masks_are_the_same_with_probabilities_and_without(run, tree):  # noqa: 
     assert made == tree(run / "without")
 
 
-@pytest.mark.parametrize("gone", ["both", "mask"])
+@pytest.mark.parametrize("gone", [pytest.param("both", marks=pytest.mark.slow), "mask"])
 def test_probabilities_are_made_when_they_are_asked_for_later(run, tree, times, gone):  # noqa: F811
     go(run, "whole", probabilities=True)
     go(run)

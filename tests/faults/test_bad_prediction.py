@@ -61,7 +61,7 @@ def test_exact_tiles_are_refused_to_a_network_that_has_none(run):  # noqa: F811
     assert go(run, tile=None).masks
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("norm", ["batch", pytest.param("instance", marks=pytest.mark.slow)])
 def test_a_limit_that_holds_no_tile_is_refused_with_what_is_needed(run, norm):  # noqa: F811
     write_model(run, small_plan(3, norm=norm))
     with pytest.raises(

@@ -46,6 +46,7 @@ def test_a_step_with_every_loss_teaches_every_weight(name, ndim):
     assert taken == dict.fromkeys(((loss, low) for loss in LOSSES for low in (False, True)), "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_large_networks_too_with_a_loss_of_each_kind_of_head(name):
     losses = ("ce with border",) if name in PUBLISHED else ONE_OF_EACH_HEAD

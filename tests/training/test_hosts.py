@@ -35,6 +35,7 @@ def free_port():
         return f"127.0.0.1:{found.getsockname()[1]}"
 
 
+@pytest.mark.slow
 def test_two_machines_learn_what_two_processes_do(run):
     meet_at = free_port()
     command = [sys.executable, "-c", SECOND, str(run), meet_at]
