@@ -69,14 +69,15 @@ def refuse_source(export: Export, final: Path) -> None:
     Raises:
         CaseError: The file that stands there is one of the mask's sources.
     """
-    sources = {
-        source["path"].split("::")[0]: source["sha256"]
-        for source in export.mask.attributes.get("sources", ())
-    }
-    sums = [sha256 for path, sha256 in sources.items() if Path(path).name == final.name]
-    places = [export.source, *(export.source / path for path in sources)] if export.source else []
     if not final.is_file():
         return
+    sources = [
+        (source["path"].split("::")[0], source["sha256"])
+        for source in export.mask.attributes.get("sources", ())
+    ]
+    sums = [sha256 for path, sha256 in sources if Path(path).name == final.name]
+    root = export.source
+    places = [] if root is None else [root, *(root / path for path, _ in sources)]
     if final.resolve() in (p.resolve() for p in places) or (sums and sha256_of(final) in sums):
         raise CaseError(
             f"{final} is what the mask was made from, and would be replaced.",
