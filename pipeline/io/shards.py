@@ -39,8 +39,6 @@ class Shards:
 
     folder: Path
     """Holds the files, ``c/0/1/2``."""
-    shape: tuple[int, ...]
-    """The array's."""
     shard: tuple[int, ...]
     """Shape of a shard."""
     chunk: tuple[int, ...]
@@ -67,7 +65,7 @@ class Shards:
             return None
         dtype = array.dtype.newbyteorder("<")
         folder = Path(array.store.root) / array.path
-        return cls(folder, array.shape, array.shards, array.chunks, dtype, array.fill_value)
+        return cls(folder, array.shards, array.chunks, dtype, array.fill_value)
 
     def read(self, start: tuple[int, ...], stop: tuple[int, ...]) -> NDArray[Any]:
         """Elements of a box inside the array.
